@@ -1,0 +1,51 @@
+# From a fresh clone `make demo` and `make test` do all the set-up by themselves.
+SHELL := /bin/bash
+BIN := .venv/bin
+COMPLETE := .venv/.complete
+LOCK := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+.PHONY: venv lint types format test demo demo-stop build lock clean
+
+venv: $(COMPLETE)
+
+$(COMPLETE): requirements/dev.txt requirements/uv.txt requirements/install pyproject.toml
+	@echo "Installing into .venv"
+	@requirements/install
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: venv
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# make test ARGS="tests/unit -k hops"
+test: venv
+	@$(BIN)/python -m pytest $(ARGS)
+
+# make demo KEEP=1 leaves everything running
+demo: venv
+	@PYTHONPATH=include $(BIN)/python -m demo $(if $(KEEP),--keep)
+
+demo-stop: venv
+	@PYTHONPATH=include $(BIN)/python -m demo --stop
+
+build: venv
+	rm -rf dist
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+
+# Pins the newest versions; an upgrade of one: make lock LOCK_ARGS="--upgrade-package ruff"
+lock: venv
+	$(BIN)/$(LOCK) $(LOCK_ARGS) --output-file requirements/uv.txt requirements/uv.in
+	$(BIN)/$(LOCK) $(LOCK_ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+
+clean:
+	if [ -d build/demo ] && [ -e $(COMPLETE) ]; then $(MAKE) --no-print-directory demo-stop; fi
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,230 @@
+"""### Move a live Airflow to a newer one
+
+Carries the metadata database of the **source** deployment into a **target** deployment of the same or a newer
+release. Trigger it with two connections of type `airflow_deployment`; the form explains every param.
+
+| step | what it does | on the source |
+|---|---|---|
+| `preflight` | runs every check, makes the plan, gets the needed Airflow releases ready | reads |
+| `approve_plan` | a person reads the plan and approves it | |
+| `pause_dags` | pauses all DAGs, and records which were active | **`dag.is_paused`**, schema `airflow_migration` |
+| `drain_running_tasks` | waits until nothing runs | reads |
+| `clone_database` | frozen clone by `CREATE DATABASE … TEMPLATE` | ends sessions for a moment |
+| `dump_database`, `restore_database` | backup, and the working database | |
+| `swap_fernet_key` | the target gets the source's key | |
+| `repair_n`, `upgrade_n` | repairs what a hop would stumble over, then runs that release's own upgrade | |
+| `mend_schedules` | mends what the upgrades leave broken for the scheduler | |
+| `verify` | compares both copies; a difference that nothing explains ends the run here | |
+| `fence_source` | the old deployment can be read, and schedule nothing | **read-only** |
+| `point_target`, `restart_target` | the working database gets its final name | |
+| `unpause_dags` | unpauses exactly what was active | |
+| `migration_complete` | keeps the frozen clone and the dump, or removes them if no backup is wanted | |
+| `report` | writes `report.json`, also when something failed | |
+
+**When it fails** up to `clone_database`, `allow_connections` and `resume_source` put the source back as it was.
+Later the source stays paused and whole: mend the cause and clear the failed task, which goes on where it
+stopped. Nothing is ever dropped or overwritten that this run did not create.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import DAG, Param, TaskGroup, chain
+
+from airflow_migration.operators.approval import ApprovePlanOperator
+from airflow_migration.operators.copy import (
+    AllowConnectionsOperator,
+    CloneDatabaseOperator,
+    DiscardCopiesOperator,
+    DumpDatabaseOperator,
+    RestoreDatabaseOperator,
+)
+from airflow_migration.operators.cutover import (
+    FenceSourceOperator,
+    PointTargetOperator,
+    RestartTargetOperator,
+    UnpauseDagsOperator,
+)
+from airflow_migration.operators.preflight import PreflightOperator
+from airflow_migration.operators.quiesce import (
+    DrainRunningTasksOperator,
+    PauseDagsOperator,
+    ResumeSourceOperator,
+)
+from airflow_migration.operators.report import ReportOperator
+from airflow_migration.operators.upgrade import (
+    MendSchedulesOperator,
+    RepairOperator,
+    SwapFernetKeyOperator,
+    UpgradeOperator,
+)
+from airflow_migration.operators.verify import VerifyOperator
+
+SHORT, LONG = timedelta(minutes=15), timedelta(hours=12)
+
+PARAMS = {
+    "source_conn_id": Param(
+        "migration_source",
+        type="string",
+        minLength=1,
+        title="Source connection",
+        description="Connection of type airflow_deployment to the deployment that is left.",
+        section="Where",
+    ),
+    "target_conn_id": Param(
+        "migration_target",
+        type="string",
+        minLength=1,
+        title="Target connection",
+        description="Connection of type airflow_deployment to the deployment that is moved to.",
+        section="Where",
+    ),
+    "target_database": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        maxLength=63,
+        title="Target database",
+        description=(
+            "Final name of the target's metadata database; empty takes the target connection's schema. A fresh"
+            " Airflow of that name is set aside, anything else of that name is a blocker."
+        ),
+        section="Where",
+    ),
+    "transfer": Param(
+        "auto",
+        enum=["auto", "clone", "dump"],
+        title="Transfer",
+        description="clone: within one server. dump: across two, by pg_dump and pg_restore. auto: looks.",
+        section="How",
+    ),
+    "fernet": Param(
+        "swap",
+        enum=["swap"],
+        title="Fernet key",
+        description="swap: the target takes the source's key.",
+        section="How",
+    ),
+    "backup": Param(
+        True,
+        type="boolean",
+        title="Keep a backup",
+        description="Also dump the frozen clone to the control Airflow's [airflow_migration] dumps_path.",
+        section="How",
+    ),
+    "drain_timeout": Param(
+        3600,
+        type="integer",
+        minimum=0,
+        title="Drain timeout",
+        description="Seconds to wait for running tasks of the source.",
+        section="How",
+    ),
+    "on_drain_timeout": Param(
+        "fail",
+        enum=["fail", "proceed"],
+        title="When the drain takes too long",
+        description="fail: unpause the source again. proceed: go on; what still ran runs again at the target.",
+        section="How",
+    ),
+    "require_approval": Param(
+        True,
+        type="boolean",
+        title="Approval",
+        description="A person approves the plan before anything is touched.",
+        section="How",
+    ),
+    "fence_source": Param(
+        True,
+        type="boolean",
+        title="Fence the source",
+        description="Leave the source's database read-only, so that it can schedule nothing any more.",
+        section="Afterwards",
+    ),
+    "unpause": Param(
+        "previously_active",
+        anyOf=[
+            {"type": "string", "enum": ["previously_active", "none"]},
+            {"type": "array", "items": {"type": "string"}},
+        ],
+        title="Unpause at the target",
+        description="previously_active: exactly what was active. none. Or a list of DAG ids.",
+        section="Afterwards",
+    ),
+}
+
+with DAG(
+    dag_id="migrate_airflow",
+    description="Move a live Airflow to a newer one",
+    schedule=None,
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args={
+        "owner": "airflow",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=20),
+        "execution_timeout": SHORT,
+        # A skipped step must not take the following ones with it.
+        "trigger_rule": "none_failed",
+    },
+    params=PARAMS,
+    tags=["migration"],
+    doc_md=__doc__,
+) as dag:
+    preflight = PreflightOperator(task_id="preflight", execution_timeout=timedelta(hours=1))
+    approve_plan = ApprovePlanOperator(
+        task_id="approve_plan",
+        subject="Migrate Airflow: approve the plan of {{ run_id }}",
+        body="{{ ti.xcom_pull(task_ids='preflight', key='plan_in_words') }}",
+        execution_timeout=None,
+    )
+
+    with TaskGroup("quiesce", prefix_group_id=False, tooltip="Bring the source to rest"):
+        pause_dags = PauseDagsOperator(task_id="pause_dags")
+        drain_running_tasks = DrainRunningTasksOperator(task_id="drain_running_tasks", execution_timeout=None)
+
+    with TaskGroup("copy", prefix_group_id=False, tooltip="Make the frozen clone and the working database"):
+        clone_database = CloneDatabaseOperator(task_id="clone_database", execution_timeout=LONG)
+        dump_database = DumpDatabaseOperator(task_id="dump_database", execution_timeout=LONG)
+        restore_database = RestoreDatabaseOperator(task_id="restore_database", execution_timeout=LONG)
+
+    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key")
+
+    with TaskGroup("upgrade", prefix_group_id=False, tooltip="Release by release to the target's schema"):
+        hops: list[RepairOperator | UpgradeOperator] = []
+        for number in (1, 2, 3):
+            hops.append(RepairOperator(task_id=f"repair_{number}", hop=number, execution_timeout=LONG))
+            hops.append(UpgradeOperator(task_id=f"upgrade_{number}", hop=number, execution_timeout=LONG))
+        mend_schedules = MendSchedulesOperator(task_id="mend_schedules", execution_timeout=LONG)
+
+    verify = VerifyOperator(task_id="verify", execution_timeout=LONG)
+    fence_source = FenceSourceOperator(task_id="fence_source")
+    point_target = PointTargetOperator(task_id="point_target")
+    restart_target = RestartTargetOperator(task_id="restart_target")
+    unpause_dags = UnpauseDagsOperator(task_id="unpause_dags", execution_timeout=timedelta(hours=1))
+    # The run is as good as this task: it is the only leaf that counts beside the teardowns' own failures.
+    migration_complete = DiscardCopiesOperator(task_id="migration_complete")
+
+    runbook = [
+        preflight, approve_plan, pause_dags, drain_running_tasks, clone_database, dump_database, restore_database,
+        swap_fernet_key, *hops, mend_schedules, verify, fence_source, point_target, restart_target, unpause_dags,
+    ]  # fmt: skip
+    chain(*runbook, migration_complete)
+
+    allow_connections = AllowConnectionsOperator(task_id="allow_connections")
+    resume_source = ResumeSourceOperator(task_id="resume_source", clone_task_id="clone_database")
+    report = ReportOperator(
+        task_id="report",
+        step_task_ids=[task.task_id for task in runbook if task is not approve_plan],
+        last_task_id="unpause_dags",
+    )
+    # They run whatever happened, and their own failure fails the run.
+    clone_database >> allow_connections >> resume_source
+    [unpause_dags, resume_source] >> report
+    [allow_connections, resume_source] >> migration_complete
+    for undo in (allow_connections, resume_source, report):
+        undo.as_teardown(on_failure_fail_dagrun=True)

@@ -1,0 +1,142 @@
+"""Remember in the source's own database what a migration changed, so that it can be undone.
+
+The journal is written in the same transactions as the changes that it describes, survives the loss of
+the control Airflow and travels with every copy of the database. All of it is in schema
+``airflow_migration``, which a migration adds to the source and leaves there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from psycopg import errors
+
+from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.postgres.address import Session
+
+OPEN = "open"
+RESUMED = "resumed"
+"""The migration was given up before the clone; the source runs again. It may be tried once more."""
+CLOSED = "closed"
+COPIED = "copied"
+"""This database is a copy of the one that is being migrated."""
+
+_SCHEMA = files(__package__).joinpath("journal.sql").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """One migration of this database.
+
+    :param state: ``open``, ``resumed``, ``closed`` or ``copied``
+    """
+
+    migration_id: str
+    state: str
+    target: str
+
+
+def token(migration_id: str) -> str:
+    """Ten hexadecimal digits that stand for a migration in names of databases and files."""
+    return hashlib.sha256(migration_id.encode()).hexdigest()[:10]
+
+
+def exists(conn: Session) -> bool:
+    row = conn.execute("SELECT to_regclass('airflow_migration.migration') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def read_entry(conn: Session, migration_id: str) -> JournalEntry | None:
+    """What this database says of a migration; None when it says nothing."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT migration_id, state, target FROM airflow_migration.migration WHERE migration_id = %s",
+        (migration_id,),
+    ).fetchone()
+    return None if row is None else JournalEntry(migration_id=str(row[0]), state=str(row[1]), target=str(row[2]))
+
+
+def read_open_entry(conn: Session) -> JournalEntry | None:
+    """The migration that this database is in the middle of, if any."""
+    if not exists(conn):
+        return None
+    row = conn.execute("SELECT migration_id FROM airflow_migration.migration WHERE state = 'open'").fetchone()
+    return None if row is None else read_entry(conn, str(row[0]))
+
+
+def open_migration(conn: Session, migration_id: str, target: str) -> None:
+    """Begin, or go on with, a migration of this database; the caller's transaction commits it.
+
+    :raises InvalidInputError: another migration is open here, or this one has ended
+    """
+    if not exists(conn):
+        conn.execute(_SCHEMA)
+    entry = read_entry(conn, migration_id)
+    if entry is not None and entry.state in (CLOSED, COPIED):
+        raise InvalidInputError(
+            f"migration {migration_id} has ended here already (state {entry.state})",
+            where="journal of the source",
+            remedy="Trigger the DAG anew, so that the run has an id of its own",
+        )
+    try:
+        conn.execute(
+            "INSERT INTO airflow_migration.migration (migration_id, state, target) VALUES (%s, 'open', %s)"
+            " ON CONFLICT (migration_id) DO UPDATE SET state = 'open', closed_at = NULL, target = excluded.target",
+            (migration_id, target),
+        )
+    except errors.UniqueViolation:
+        conn.rollback()
+        other = read_open_entry(conn)
+        raise InvalidInputError(
+            f"migration {other.migration_id if other else '?'} of this source is still open",
+            where="journal of the source",
+            remedy="Finish it or undo it first; one source can be in one migration only",
+        ) from None
+
+
+def set_state(conn: Session, migration_id: str, state: str) -> None:
+    """Close the migration here; the caller commits."""
+    conn.execute(
+        "UPDATE airflow_migration.migration SET state = %s, closed_at = coalesce(closed_at, now())"
+        " WHERE migration_id = %s",
+        (state, migration_id),
+    )
+
+
+def mark_as_copy(conn: Session) -> None:
+    """The first act on any copy: it is not the source, so nothing is open here; the caller commits."""
+    conn.execute(
+        "UPDATE airflow_migration.migration SET state = 'copied', closed_at = coalesce(closed_at, now())"
+        " WHERE state = 'open'"
+    )
+
+
+def record_act(conn: Session, migration_id: str, act: str, detail: Mapping[str, object]) -> None:
+    """Write down a change before it is made, with what its undo needs; never a secret.
+
+    The first record of an act stays: a retry must not take its own doing for the state before.
+    """
+    conn.execute(
+        "INSERT INTO airflow_migration.act (migration_id, act, detail) VALUES (%s, %s, %s)"
+        " ON CONFLICT (migration_id, act) DO NOTHING",
+        (migration_id, act, json.dumps(dict(detail))),
+    )
+
+
+def read_act(conn: Session, migration_id: str, act: str) -> dict[str, object] | None:
+    """What was recorded of an act; None when it was not begun."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT detail FROM airflow_migration.act WHERE migration_id = %s AND act = %s", (migration_id, act)
+    ).fetchone()
+    if row is None:
+        return None
+    assert isinstance(row[0], dict)
+    return row[0]
+

@@ -1,0 +1,130 @@
+"""Mend, on the working database only, what Airflow's migrations of the next hop would abort on or lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from psycopg.pq import TransactionStatus
+
+from airflow_migration.metadata.repairs import connections, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs.catalog import Tables, read_tables
+from airflow_migration.metadata.repairs.connections import Decrypt
+from airflow_migration.metadata.repairs.crossing import Crossing
+from airflow_migration.metadata.repairs.faults import OTHER_FAULTS, RUN_KEY, Fault, history_faults
+from airflow_migration.metadata.repairs.ledger import (
+    Entry,
+    MovedRows,
+    Repair,
+    moved_rows,
+    prepare,
+    read_repairs,
+    record,
+)
+from airflow_migration.metadata.repairs.moving import move_rows
+from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
+from airflow_migration.metadata.repairs.sequences import fix_sequences
+from airflow_migration.postgres.address import Session
+from airflow_migration.progress import Listener
+
+__all__ = ["MovedRows", "Repair", "RepairResult", "fix_sequences", "moved_rows", "repair"]
+
+Outcome = tuple[int, tuple[str, ...]]
+Step = tuple[str, Callable[[Entry], Outcome]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairResult:
+    """What was repaired before one hop, whether in this run or an earlier one of the same hop."""
+
+    repairs: tuple[Repair, ...]
+
+
+def repair(
+    conn: Session,
+    *,
+    head: str,
+    target_head: str,
+    migration_id: str,
+    listener: Listener,
+    decrypt: Decrypt | None = None,
+) -> RepairResult:
+    """Run every repair that the hop needs. Commits: each repair is a transaction with its own record.
+
+    Rows that cannot stay are moved to schema ``airflow_migration``, with all their columns. Running again,
+    after a kill too, gives the same database and the same result.
+
+    :param conn: writable session on the working database; what is pending on it is committed first
+    :param head: schema revision of the database now
+    :param target_head: schema revision after the hop
+    :param decrypt: reads an encrypted connection extra, for the types of connections without one
+    :raises InvalidInputError: a head belongs to no known release
+    """
+    crossing = Crossing.between(head, target_head)
+    if conn.info.transaction_status != TransactionStatus.IDLE:
+        conn.commit()
+    with conn.transaction():
+        prepare(conn)
+        tables = read_tables(conn)
+    for repair_id, step in _steps(conn, tables, crossing, decrypt):
+        entry = Entry(migration_id=migration_id, repair_id=repair_id, head=head)
+        with conn.transaction():
+            count, details = step(entry)
+            record(conn, entry, count, details)
+        if count:
+            listener(f"Repair {repair_id}: {count} row(s)")
+    with conn.transaction():
+        return RepairResult(repairs=read_repairs(conn, migration_id, head))
+
+
+def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt | None) -> tuple[Step, ...]:
+    """Left-overs first, for others would move rows into their names; runs before what belongs to them;
+    what is moved is moved before it is completed, so that it is kept as it was.
+    """
+    steps: list[Step] = [
+        ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
+        ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
+        ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
+        ("username_case", lambda _: _rename_users(conn, tables, crossing)),
+    ]
+    if crossing.crosses(connections.TYPE_NOT_NULL):
+        steps.append(
+            ("connection_type", lambda _: _change(conn, connections.new_types(conn, tables, decrypt)))
+        )
+    if crossing.crosses(connections.ID_UNIQUE):
+        steps.append(("connection_id", lambda _: _change(conn, connections.new_ids(conn, tables))))
+    if crossing.crosses(RUN_KEY):
+        steps.append(("run_without_run_id", lambda _: name_runs(conn, tables)))
+    faults = (*history_faults(tables), *OTHER_FAULTS)
+    steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
+    if crossing.crosses(SLOTS):
+        steps.append(("pool_slots", lambda _: fill_pool_slots(conn, tables)))
+    if xcoms.applies(tables, crossing):
+        steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
+    return tuple(steps)
+
+
+def _move(conn: Session, fault: Fault, entry: Entry) -> Outcome:
+    moved = move_rows(conn, entry, table=fault.table, condition=fault.condition, reason=fault.reason)
+    return moved, ()
+
+
+def _set_aside(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
+    found = leftovers.find_leftovers(conn, tables, crossing)
+    return _counted(tuple(leftovers.set_aside(conn, leftover) for leftover in found))
+
+
+def _rename_users(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
+    renames = users.new_usernames(conn, tables, crossing)
+    users.rename_users(conn, renames)
+    return _counted(tuple(rename.detail for rename in renames))
+
+
+def _change(conn: Session, changes: tuple[connections.Change, ...]) -> Outcome:
+    connections.apply(conn, changes)
+    return _counted(tuple(change.detail for change in changes))
+
+
+def _counted(details: tuple[str, ...]) -> Outcome:
+    return len(details), details

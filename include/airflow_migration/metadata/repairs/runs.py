@@ -1,0 +1,52 @@
+"""Dag runs without a run_id, and task instances without pool slots: rows that can be completed and stay."""
+
+from __future__ import annotations
+
+from airflow_migration.metadata.repairs.catalog import Tables
+from airflow_migration.postgres.address import Session
+
+SLOTS = "8646922c8a04"
+LISTED = 100
+
+NAMELESS_RUN = "t.run_id IS NULL AND t.dag_id IS NOT NULL AND t.execution_date IS NOT NULL"
+
+# As 1.10 itself names a run that a person triggers: manual__ and the execution date in ISO format.
+_NAME_RUNS = r"""
+WITH nameless AS (
+    SELECT t.id, t.dag_id, 'manual__'
+           || to_char(t.execution_date AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
+           || CASE WHEN date_part('microseconds', t.execution_date)::bigint % 1000000 = 0 THEN ''
+                   ELSE to_char(t.execution_date, '.US') END || '+00:00' AS run_id
+      FROM dag_run t WHERE {condition}),
+free AS (
+    SELECT n.id, n.run_id || CASE WHEN EXISTS (SELECT FROM dag_run o WHERE o.dag_id = n.dag_id
+           AND o.run_id = n.run_id) THEN '__' || n.id ELSE '' END AS run_id FROM nameless n)
+UPDATE dag_run r SET run_id = f.run_id FROM free f WHERE f.id = r.id
+RETURNING r.id, r.dag_id, r.run_id
+""".replace("{condition}", NAMELESS_RUN)
+
+
+def name_runs(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
+    """Give each dag run without a run_id one, so that it and its task instances stay.
+
+    2.11.2's `check_run_id_null` would move the run away and then all that belongs to it.
+
+    :returns: how many runs, and a sentence for each of the first hundred
+    """
+    if not {"id", "dag_id", "execution_date", "run_id"} <= tables.get("dag_run", {}).keys():
+        return 0, ()
+    named = sorted(conn.execute(_NAME_RUNS).fetchall(), key=lambda row: int(str(row[0])))
+    details = [
+        f"dag run {row} of {dag_id} had no run_id, now {run_id}" for row, dag_id, run_id in named[:LISTED]
+    ]
+    if len(named) > LISTED:
+        details.append(f"and {len(named) - LISTED} more dag runs had no run_id")
+    return len(named), tuple(details)
+
+
+def fill_pool_slots(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
+    """Set NULL pool_slots to 1, as that revision does in 2.11.2; in 2.0.2 itself it aborts there."""
+    if "pool_slots" not in tables.get("task_instance", {}):
+        return 0, ()
+    count = conn.execute("UPDATE task_instance SET pool_slots = 1 WHERE pool_slots IS NULL").rowcount
+    return count, (f"pool_slots of {count} task instance(s) set to 1",) if count else ()

@@ -1,0 +1,30 @@
+"""Let a person approve the plan before anything is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.standard.exceptions import HITLRejectException
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class ApprovePlanOperator(ApprovalOperator):
+    """Shows the plan in words; skipped when no approval is required. A rejection fails the run, for good."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fail_on_reject=True, **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        if not context["params"]["require_approval"]:
+            raise AirflowSkipException("No approval is required")
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        try:
+            return super().execute_complete(context, event)
+        except HITLRejectException:
+            raise AirflowFailException("The plan was rejected; nothing was touched") from None

@@ -1,0 +1,104 @@
+"""One operator turns a plan and two connection ids into one library call, and its result into XCom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import psycopg
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
+
+from airflow_migration.exceptions import MigrationError
+from airflow_migration.hooks.deployment import DeploymentHook
+from airflow_migration.planning.plan import Plan
+from airflow_migration.postgres.databases import tidy
+from airflow_migration.progress import Progress
+from airflow_migration.settings import settings
+from airflow_migration.steps.migration import Migration, Running
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from airflow.providers.common.compat.sdk import Context
+
+PREFLIGHT = "preflight"
+ERROR_KEY = "error"
+
+PROGRESS_EVERY = 5.0
+"""Seconds between two measurements in the log and XCom."""
+
+
+class MigrationOperator(BaseOperator):
+    """Runs one step of the plan that ``preflight`` made.
+
+    The XCom is ``{"started", "finished", "seconds", "result"}``: ISO 8601 in UTC, seconds, and the step's
+    dataclass as JSON. A failed step leaves its problem, place and remedy under the key ``error``.
+
+    :param plan_task_id: task whose XCom is the plan
+    """
+
+    template_fields: Sequence[str] = ()
+    ui_color = "#e8f1fb"
+    step: ClassVar[staticmethod[..., DataclassInstance | bool]]
+
+    def __init__(self, *, plan_task_id: str = PREFLIGHT, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan_task_id = plan_task_id
+        self._running = Running()
+        self._told_at = 0.0
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.carry_out(context, lambda: type(self).step(self.migration(context), self.listen))
+
+    def carry_out(
+        self, context: Context, call: Callable[[], Any], *, started: datetime | None = None
+    ) -> dict[str, Any]:
+        """Call the library and wrap what it returns; its errors fail the task as their kind asks."""
+        started = started or datetime.now(timezone.utc)
+        try:
+            result = call()
+        except MigrationError as err:
+            self.fail(context, err)
+        except psycopg.Error as err:
+            self.fail(context, tidy(err, where=self.task_id))
+        finished = datetime.now(timezone.utc)
+        return {
+            "started": started.isoformat(),
+            "finished": finished.isoformat(),
+            "seconds": round((finished - started).total_seconds(), 3),
+            "result": result if isinstance(result, bool | dict) else asdict(result),
+        }
+
+    def fail(self, context: Context, err: MigrationError) -> NoReturn:
+        """A user's mistake fails at once; what may pass by itself is tried again."""
+        context["ti"].xcom_push(key=ERROR_KEY, value={"problem": err.problem, "where": err.where, "remedy": err.remedy})
+        raise (AirflowException if err.retryable else AirflowFailException)(str(err)) from None
+
+    def plan(self, context: Context) -> Plan:
+        envelope = context["ti"].xcom_pull(task_ids=self.plan_task_id)
+        return Plan.from_json(envelope["result"])
+
+    def migration(self, context: Context) -> Migration:
+        """Everything the step needs; the connections are read anew by each task."""
+        plan = self.plan(context)
+        return Migration(
+            plan=plan,
+            source=DeploymentHook(deployment_conn_id=plan.options.source_conn_id).deployment(),
+            target=DeploymentHook(deployment_conn_id=plan.options.target_conn_id).deployment(),
+            workshop=settings(),
+            running=self._running,
+        )
+
+    def listen(self, message: Progress | str) -> None:
+        """Log sentences as they come and measurements every few seconds."""
+        if isinstance(message, Progress):
+            now = time.monotonic()
+            if message.done != message.total and now - self._told_at < PROGRESS_EVERY:
+                return
+            self._told_at = now
+        self.log.info("%s", message)
+
+    def on_kill(self) -> None:
+        self._running.stop()

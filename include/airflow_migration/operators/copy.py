@@ -1,0 +1,53 @@
+"""Clone the source, dump the clone, make the working database of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.steps import copy
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class CloneDatabaseOperator(MigrationOperator):
+    """Makes the frozen clone by CREATE DATABASE … TEMPLATE."""
+
+    step = staticmethod(copy.clone_source)
+
+
+class DumpDatabaseOperator(MigrationOperator):
+    """Writes the frozen clone to a directory by pg_dump."""
+
+    step = staticmethod(copy.dump_frozen)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        if not self.plan(context).needs_dump:
+            raise AirflowSkipException("No dump is asked for: one server, and backup is false")
+        return super().execute(context)
+
+
+class RestoreDatabaseOperator(MigrationOperator):
+    """Makes the working database of the frozen clone: by template on one server, by pg_restore across two."""
+
+    step = staticmethod(copy.make_working_database)
+
+
+class AllowConnectionsOperator(MigrationOperator):
+    """Lets connections to the source in again, should a killed clone have left them shut out."""
+
+    step = staticmethod(copy.allow_connections)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        if not context["ti"].xcom_pull(task_ids=self.plan_task_id):
+            raise AirflowSkipException("Preflight did not pass, so the source was not touched")
+        return super().execute(context)
+
+
+class DiscardCopiesOperator(MigrationOperator):
+    """Ends a migration in which every step went well: keeps the backup, or removes it if none was wanted."""
+
+    step = staticmethod(copy.discard_copies)

@@ -1,0 +1,30 @@
+"""Fence the source, point and restart the target, unpause its DAGs."""
+
+from __future__ import annotations
+
+from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.steps import cutover, unpausing
+
+
+class FenceSourceOperator(MigrationOperator):
+    """Closes the journal and leaves the source readable but unable to schedule."""
+
+    step = staticmethod(cutover.fence_source)
+
+
+class PointTargetOperator(MigrationOperator):
+    """Renames the working database into place and tells the target where it differs."""
+
+    step = staticmethod(cutover.point_target)
+
+
+class RestartTargetOperator(MigrationOperator):
+    """Restarts the target's processes, or says that a person has to."""
+
+    step = staticmethod(cutover.restart_target)
+
+
+class UnpauseDagsOperator(MigrationOperator):
+    """Unpauses on the target exactly what was active on the source."""
+
+    step = staticmethod(unpausing.unpause_dags)

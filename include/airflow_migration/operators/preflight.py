@@ -1,0 +1,57 @@
+"""Check everything and make the plan, before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_migration.hooks.deployment import DeploymentHook
+from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.planning.options import Options
+from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.preflight import ControlRun, make_plan
+from airflow_migration.settings import settings
+from airflow_migration.steps.migration import build_runtime
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+WORDS_KEY = "plan_in_words"
+
+
+class PreflightOperator(MigrationOperator):
+    """Makes the plan of the run from its params, and gets ready the releases that it needs.
+
+    Nothing of source and target is changed. XCom ``plan_in_words`` is the plan as Markdown.
+
+    :param migration_id: id of the migration, templated
+    """
+
+    template_fields: Sequence[str] = ("migration_id",)
+
+    def __init__(self, *, migration_id: str = "{{ run_id }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.migration_id = migration_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.carry_out(context, lambda: self._plan(context).to_json())
+
+    def _plan(self, context: Context) -> Plan:
+        run = context["dag_run"]
+        options = Options.from_params(context["params"], given=tuple(run.conf or {}))
+        target = DeploymentHook(deployment_conn_id=options.target_conn_id).deployment()
+        plan = make_plan(
+            options=options,
+            migration_id=self.migration_id,
+            control_run=ControlRun(dag_id=run.dag_id, run_id=run.run_id),
+            source=DeploymentHook(deployment_conn_id=options.source_conn_id).deployment(),
+            target=target,
+            bin_path=settings().bin_path,
+            listener=self.listen,
+        )
+        runtime = build_runtime(target, settings())
+        self._running.add(runtime.stop)
+        for release in dict.fromkeys([*(hop.release for hop in plan.hops), plan.target_release]):
+            runtime.prepare(release, self.listen)
+        context["ti"].xcom_push(key=WORDS_KEY, value=plan.in_words())
+        return plan

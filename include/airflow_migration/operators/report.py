@@ -1,0 +1,71 @@
+"""Write the report, whatever happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
+from airflow_migration.planning.report import build_report
+from airflow_migration.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class ReportOperator(MigrationOperator):
+    """Collects what every step left and writes ``report.json``.
+
+    The XCom is the report's path and verdict.
+
+    :param step_task_ids: the steps in their order
+    :param last_task_id: the migration is complete when this task has a result
+    :param migration_id: id of the migration, templated
+    """
+
+    template_fields: Sequence[str] = ("migration_id",)
+
+    def __init__(
+        self,
+        *,
+        step_task_ids: Sequence[str],
+        last_task_id: str,
+        migration_id: str = "{{ run_id }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.step_task_ids = step_task_ids
+        self.last_task_id = last_task_id
+        self.migration_id = migration_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        ti = context["ti"]
+        steps = {name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids}
+        errors = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in self.step_task_ids}
+        plan = steps.get(self.plan_task_id)
+        report = build_report(
+            migration_id=self.migration_id,
+            plan=plan["result"] if plan else None,
+            steps={name: step for name, step in steps.items() if name != self.plan_task_id},
+            errors={name: error for name, error in errors.items() if error},
+            complete=bool(steps.get(self.last_task_id)),
+        )
+        folder = ObjectStoragePath(settings().reports_path) / _folder_name(self.migration_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "report.json"
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
+        self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
+        return {
+            "path": str(path),
+            "status": report["status"],
+            "verified": report["verified"],
+            "downtime": report["downtime"],
+        }
+
+
+def _folder_name(migration_id: str) -> str:
+    """A run id may hold what a file name cannot."""
+    return "".join(char if char.isalnum() or char in "-_.+" else "_" for char in migration_id)

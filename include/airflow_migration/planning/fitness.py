@@ -1,0 +1,291 @@
+"""Checks of everything but the rows: names, privileges, programs, controls, the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from airflow_migration.deployments.control import ManualControl, control_of
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.exceptions import InvalidInputError, MigrationError
+from airflow_migration.metadata import draining, journal
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.fresh import read_occupancy
+from airflow_migration.planning.plan import CLONE, DUMP, Plan
+from airflow_migration.postgres.address import Session
+from airflow_migration.postgres.databases import ServerDescription, database_exists
+from airflow_migration.postgres.tools import find_tool
+from airflow_migration.progress import amount
+
+TARGET_IS_FRESH = "target_is_fresh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the checks look at.
+
+    :param there: session in the source's database
+    :param here: session in the target server's maintenance database
+    :param servers: of source and target
+    """
+
+    plan: Plan
+    source: Deployment
+    target: Deployment
+    there: Session
+    here: Session
+    servers: tuple[ServerDescription, ServerDescription]
+    bin_path: str | None
+
+
+def check(look: Look) -> Iterator[Finding]:
+    """Every finding; `ok` ones only where the answer itself is worth reading."""
+    for one in (
+        _journal,
+        _target_database,
+        _own_names,
+        _schemas,
+        _source_privileges,
+        _target_privileges,
+        _foreign_sessions,
+        _server_versions,
+        _programs,
+        _control,
+        _in_flight,
+        _space,
+    ):
+        yield from one(look)
+
+
+def _blocker(check_id: str, summary: str, remedy: str) -> Finding:
+    return Finding(check=check_id, severity="blocker", summary=summary, remedy=remedy)
+
+
+def _journal(look: Look) -> Iterator[Finding]:
+    plan = look.plan
+    other = journal.read_open_entry(look.there)
+    own = journal.read_entry(look.there, plan.migration_id)
+    if other and other.migration_id != plan.migration_id:
+        yield _blocker(
+            "journal",
+            f"migration {other.migration_id} of this source is still open",
+            "Finish it or undo it first; one source can be in one migration only",
+        )
+    if own and own.state in (journal.CLOSED, journal.COPIED):
+        yield _blocker(
+            "journal",
+            f"migration {plan.migration_id} has ended here already (state {own.state})",
+            "Trigger the DAG anew, so that the run has an id of its own",
+        )
+
+
+def _target_database(look: Look) -> Iterator[Finding]:
+    name = look.plan.target_database
+    if not database_exists(look.here, name):
+        return
+    with look.target.address.on(name).connect() as conn:
+        occupancy = read_occupancy(conn)
+    if occupancy is None:
+        yield Finding(
+            check=TARGET_IS_FRESH,
+            severity="info",
+            summary=f'database "{name}" is a fresh Airflow without runs; it will be set aside, not dropped',
+        )
+    else:
+        yield _blocker(
+            "target_database",
+            f'database "{name}" exists on the target\'s server and is {occupancy}',
+            "Choose another target_database, or rename that one",
+        )
+
+
+def _own_names(look: Look) -> Iterator[Finding]:
+    """Names that we are going to use must be free, or be ours from an earlier try."""
+    names = [
+        (look.there, look.plan.frozen_database, "create_frozen_clone"),
+        (look.here, look.plan.working_database, "create_working_database"),
+    ]
+    for session, name, act in names:
+        if database_exists(session, name) and journal.read_act(look.there, look.plan.migration_id, act) is None:
+            yield _blocker(
+                "own_names",
+                f'database "{name}" exists and this migration did not create it',
+                "Rename or remove it by hand",
+            )
+
+
+def _schemas(look: Look) -> Iterator[Finding]:
+    ours, theirs = look.source.address.schema, look.target.address.schema
+    if ours != theirs:
+        yield _blocker(
+            "metadata_schema",
+            f'the source\'s tables are in schema "{ours}", the target\'s are to be in "{theirs}"',
+            "Give both connections the same metadata_schema",
+        )
+
+
+def _source_privileges(look: Look) -> Iterator[Finding]:
+    user = look.source.address.user
+    if not look.servers[0].user_can_create_databases:
+        yield _blocker(
+            "privileges",
+            f'role "{user}" may not create databases on the source\'s server',
+            f"{_alter_role(user)} CREATEDB",
+        )
+    row = look.there.execute(
+        "SELECT pg_has_role(datdba, 'USAGE'), has_database_privilege(current_database(), 'CREATE')"
+        " FROM pg_database WHERE datname = current_database()"
+    ).fetchone()
+    owner, may_create = row if row else (False, False)
+    if not owner:
+        yield _blocker(
+            "privileges",
+            f'role "{user}" does not own the source\'s database, so it may neither clone nor fence it',
+            "Use the owner's login in the source's connection",
+        )
+    elif not may_create:
+        yield _blocker(
+            "privileges",
+            f'role "{user}" may not create schema airflow_migration in the source\'s database',
+            "GRANT CREATE ON DATABASE to it",
+        )
+    row = look.there.execute("SELECT has_table_privilege('dag', 'SELECT, UPDATE')").fetchone()
+    if not (row and row[0]):
+        yield _blocker("privileges", f'role "{user}" may not update table dag of the source', "Use the owner's login")
+
+
+def _alter_role(role: str) -> str:
+    return f"ALTER ROLE {sql.Identifier(role).as_string()}"
+
+
+def _target_privileges(look: Look) -> Iterator[Finding]:
+    source, target = look.source.address, look.target.address
+    if look.plan.transfer == DUMP:
+        if not look.servers[1].user_can_create_databases:
+            yield _blocker(
+                "privileges",
+                f'role "{target.user}" may not create databases on the target\'s server',
+                f"{_alter_role(target.user)} CREATEDB",
+            )
+        return
+    row = look.there.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", (target.user,)).fetchone()
+    if not (row and row[0]):
+        yield _blocker(
+            "privileges",
+            f'the working database is made by role "{source.user}" and must belong to role "{target.user}"',
+            f"GRANT {sql.Identifier(target.user).as_string()} TO {sql.Identifier(source.user).as_string()},"
+            " or use one login in both connections",
+        )
+    if not look.servers[1].user_can_create_databases:
+        yield _blocker(
+            "privileges",
+            f'role "{target.user}" may not rename databases on the target\'s server',
+            f"{_alter_role(target.user)} CREATEDB",
+        )
+
+
+def _foreign_sessions(look: Look) -> Iterator[Finding]:
+    """Sessions of roles whose sessions we may not end would keep the clone from being made."""
+    rows = look.there.execute(
+        "SELECT DISTINCT usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.rolname = a.usename"
+        " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'"
+        " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+        " AND (r.rolsuper OR NOT (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
+    ).fetchall()
+    if rows:
+        names = tuple(str(name) for (name,) in rows)
+        yield Finding(
+            check="sessions",
+            severity="warning",
+            summary="sessions on the source belong to roles whose sessions we may not end",
+            count=len(names),
+            evidence=names,
+            remedy="Close them before the migration, or grant pg_signal_backend; superusers' sessions only they end",
+        )
+
+
+def _server_versions(look: Look) -> Iterator[Finding]:
+    source, target = look.servers
+    if target.major < source.major:
+        yield _blocker(
+            "server_versions",
+            f"the target's PostgreSQL {target.major} is older than the source's {source.major}",
+            "Use a server that is not older",
+        )
+
+
+def _programs(look: Look) -> Iterator[Finding]:
+    wanted: list[tuple[str, int]] = []
+    if look.plan.needs_dump:
+        wanted.append(("pg_dump", look.servers[0].version))
+    if look.plan.transfer == DUMP:
+        wanted.append(("pg_restore", max(server.version for server in look.servers)))
+    for name, version in wanted:
+        try:
+            find_tool(name, version, look.bin_path)
+        except InvalidInputError as err:
+            yield _blocker("client_programs", err.problem, err.remedy)
+
+
+def _control(look: Look) -> Iterator[Finding]:
+    control = control_of(look.target)
+    try:
+        control.settings()
+    except MigrationError as err:
+        yield _blocker("control", f"{err.where}: {err.problem}", err.remedy)
+        return
+    if control.kind != ManualControl.kind:
+        return
+    if look.plan.options.require_approval:
+        yield _blocker(
+            "control",
+            "the target's connection names no control, so its key, address and restart are done by hand",
+            'Give it a control, {"kind": "env_file", "path": …}, or set require_approval to false to do them later',
+        )
+    else:
+        yield Finding(
+            check="control",
+            severity="warning",
+            summary="the target's key, address and restart are left to be done by hand; the report says what",
+        )
+
+
+def _in_flight(look: Look) -> Iterator[Finding]:
+    seen = draining.read_in_flight(look.there)
+    if seen.abandoned:
+        yield Finding(
+            check="active_task_instances",
+            severity="warning",
+            summary=f"{seen.running} task instance(s) are marked as running with no process left to end them",
+            count=seen.running,
+            remedy="They run again at the target",
+        )
+    elif seen.running:
+        yield Finding(
+            check="active_task_instances",
+            severity="info",
+            summary=f"{seen.running} task instance(s) run now; the drain waits for them",
+            count=seen.running,
+        )
+    if seen.waiting:
+        parts = ", ".join(f"{count} {state}" for state, count in sorted(seen.waiting.items()))
+        yield Finding(
+            check="waiting_task_instances",
+            severity="info",
+            summary=f"unfinished task instances go on at the target: {parts}",
+            count=sum(seen.waiting.values()),
+        )
+
+
+def _space(look: Look) -> Iterator[Finding]:
+    size = look.plan.source_size
+    copies = (
+        "2.5 times that" if look.plan.transfer == CLONE else "that on the source's and 1.5 times that on the target's"
+    )
+    yield Finding(
+        check="space",
+        severity="info",
+        summary=f"the source has {amount(size, 'bytes')}; the server's disk must have {copies} to spare",
+    )

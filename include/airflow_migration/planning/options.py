@@ -1,0 +1,66 @@
+"""What the person asked for: the params of one migration, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_migration.exceptions import InvalidInputError
+
+TRANSFERS = ("auto", "clone", "dump")
+PREVIOUSLY_ACTIVE = "previously_active"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Params of ``migrate_airflow``, each as it is named there.
+
+    :param target_database: None is the target connection's own database
+    :param drain_timeout: seconds
+    :param unpause: ``previously_active``, ``none``, or DAG ids
+    """
+
+    source_conn_id: str = "migration_source"
+    target_conn_id: str = "migration_target"
+    transfer: str = "auto"
+    target_database: str | None = None
+    fernet: str = "swap"
+    backup: bool = True
+    drain_timeout: int = 3600
+    on_drain_timeout: str = "fail"
+    require_approval: bool = True
+    unpause: str | tuple[str, ...] = PREVIOUSLY_ACTIVE
+    fence_source: bool = True
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], given: Sequence[str]) -> Options:
+        """Read a run's params.
+
+        :param given: the keys of the run's conf; Airflow itself lets unknown ones pass
+        :raises InvalidInputError: a key is unknown or a value is not one of those that work
+        """
+        known = set(cls.__dataclass_fields__)
+        if unknown := sorted(set(given) - known):
+            raise InvalidInputError(
+                f"unknown param(s) {', '.join(unknown)}",
+                where="params of the run",
+                remedy=f"Use only: {', '.join(sorted(known))}",
+            )
+        values = {name: params[name] for name in known if name in params}
+        if isinstance(values.get("unpause"), list):
+            values["unpause"] = tuple(values["unpause"])
+        options = cls(**values)
+        options._require("transfer", TRANSFERS)
+        options._require("fernet", ("swap",))
+        options._require("on_drain_timeout", ("fail", "proceed"))
+        if isinstance(options.unpause, str):
+            options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))
+        return options
+
+    def _require(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise InvalidInputError(
+                f"{name} is {value!r}", where="params of the run", remedy=f"Use one of: {', '.join(allowed)}"
+            )

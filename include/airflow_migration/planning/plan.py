@@ -1,0 +1,137 @@
+"""Everything that a migration has decided before it touches anything, as plain JSON and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.journal import token
+from airflow_migration.planning.hops import Hop
+from airflow_migration.planning.options import Options
+from airflow_migration.postgres.databases import derived_name
+from airflow_migration.progress import amount
+
+CLONE = "clone"
+DUMP = "dump"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The decisions of one migration.
+
+    :param transfer: ``clone`` or ``dump``, resolved
+    :param frozen_database: copy of the source on its own server, never changed
+    :param working_database: becomes `target_database` at the end
+    :param set_aside_as: name that the fresh database which has the target's name now will get
+    :param source_size: bytes
+    :param active_dags: DAGs that are active now
+    :param in_flight: task instances that the drain would wait for now
+    """
+
+    migration_id: str
+    options: Options
+    transfer: str
+    source_release: str
+    source_head: str
+    target_release: str
+    target_head: str
+    hops: tuple[Hop, ...]
+    source_database: str
+    source_server: str
+    target_server: str
+    frozen_database: str
+    working_database: str
+    target_database: str
+    set_aside_as: str | None
+    source_size: int
+    active_dags: int
+    in_flight: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def token(self) -> str:
+        return token(self.migration_id)
+
+    @property
+    def needs_dump(self) -> bool:
+        return self.transfer == DUMP or self.options.backup
+
+    @property
+    def label(self) -> str:
+        """Comment on the databases that this migration makes."""
+        return f"airflow_migration {self.migration_id}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        values = dict(data)
+        options = dict(values["options"])
+        if isinstance(options["unpause"], list):
+            options["unpause"] = tuple(options["unpause"])
+        values["options"] = Options(**options)
+        values["hops"] = tuple(Hop(**hop) for hop in values["hops"])
+        values["findings"] = tuple(
+            Finding(**(finding | {"evidence": tuple(finding["evidence"])})) for finding in values["findings"]
+        )
+        return cls(**values)
+
+    def in_words(self) -> str:
+        """The plan as Markdown, for the person who approves it."""
+        lines = [
+            f"**Source** {self.source_release}: database `{self.source_database}` on {self.source_server},"
+            f" {amount(self.source_size, 'bytes')}.",
+            f"**Target** {self.target_release}: database `{self.target_database}` on {self.target_server}.",
+            "",
+            "What will happen:",
+            "",
+            *(f"{number}. {sentence}" for number, sentence in enumerate(self._sentences(), 1)),
+            "",
+            "What was found:",
+            "",
+            *(f"- *{finding.severity}*: {finding.summary}" for finding in self.findings if finding.severity != "ok"),
+        ]
+        return "\n".join(lines)
+
+    def _sentences(self) -> list[str]:
+        options = self.options
+        way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
+        path = " → ".join([self.source_release, *(hop.release for hop in self.hops)])
+        sentences = [
+            f"All DAGs of the source are paused ({self.active_dags} are active now; they are remembered).",
+            f"Running tasks may end: {self.in_flight} are in flight now; the wait is at most"
+            f" {options.drain_timeout} s, then the run will {options.on_drain_timeout}.",
+            f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
+            *([f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."] if self.needs_dump else []),
+            f"The working database `{self.working_database}` is made {way}.",
+            "The target gets the source's fernet key.",
+            f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
+            "Both copies are compared; any unexplained difference stops here.",
+        ]
+        if options.fence_source:
+            sentences.append("The source's database becomes read-only.")
+        if self.set_aside_as:
+            sentences.append(f"The target's fresh database is set aside as `{self.set_aside_as}`.")
+        sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
+        if options.unpause == "none":
+            sentences.append("No DAG is unpaused.")
+        elif isinstance(options.unpause, tuple):
+            sentences.append(f"These DAGs are unpaused: {', '.join(options.unpause)}.")
+        else:
+            sentences.append("Exactly the DAGs that were active are unpaused.")
+        return sentences
+
+
+def frozen_name(source_database: str, migration_id: str) -> str:
+    return derived_name(source_database, f"__frozen_{token(migration_id)}")
+
+
+def working_name(target_database: str, migration_id: str) -> str:
+    return derived_name(target_database, f"__{token(migration_id)}")
+
+
+def set_aside_name(target_database: str, migration_id: str) -> str:
+    return derived_name(target_database, f"__before_{token(migration_id)}")

@@ -1,0 +1,230 @@
+"""Look at source and target before anything is touched, and decide what will be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from airflow_migration.deployments.control import fernet_keys_of
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.exceptions import InvalidInputError, PreflightError
+from airflow_migration.metadata import checks, draining, encryption, pausing, releases
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.releases import Release
+from airflow_migration.planning import fitness
+from airflow_migration.planning.hops import Hop, plan_hops
+from airflow_migration.planning.options import Options
+from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
+from airflow_migration.postgres.address import Session
+from airflow_migration.postgres.databases import ServerDescription, database_size, describe_server
+from airflow_migration.progress import Listener
+
+STATEMENT_TIMEOUT = 300.0
+"""Seconds that one question to the live source may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRun:
+    """The DAG run that asks, by which the control Airflow's own database is recognised."""
+
+    dag_id: str
+    run_id: str
+
+
+def make_plan(
+    *,
+    options: Options,
+    migration_id: str,
+    control_run: ControlRun,
+    source: Deployment,
+    target: Deployment,
+    bin_path: str | None,
+    listener: Listener,
+) -> Plan:
+    """Run every check and decide; changes nothing.
+
+    :raises InvalidInputError: a connection or param says something that cannot be done
+    :raises PreflightError: a blocker was found; its sentences are in the error
+    :raises ServerUnreachableError: a server does not answer
+    """
+    with (
+        source.address.connect(statement_timeout=STATEMENT_TIMEOUT) as there,
+        target.address.maintenance().connect(statement_timeout=STATEMENT_TIMEOUT) as here,
+    ):
+        _refuse_control_database(there, control_run)
+        head = releases.read_head(there)
+        goal = _goal(target)
+        hops = plan_hops(head, goal.version)
+        servers = describe_server(there), describe_server(here)
+        transfer = _transfer(options, *servers)
+        plan = Plan(
+            migration_id=migration_id,
+            options=options,
+            transfer=transfer,
+            source_release=_release_name(head, source),
+            source_head=head,
+            target_release=goal.version,
+            target_head=goal.head,
+            hops=hops,
+            source_database=source.address.database,
+            source_server=_server_name(source, servers[0]),
+            target_server=_server_name(target, servers[1]),
+            frozen_database=frozen_name(source.address.database, migration_id),
+            working_database=working_name(_target_name(options, target), migration_id),
+            target_database=_target_name(options, target),
+            set_aside_as=None,
+            source_size=database_size(there, source.address.database),
+            active_dags=_active(there, migration_id),
+            in_flight=draining.read_in_flight(there).running,
+            findings=(),
+        )
+        _refuse_same_database(plan, servers)
+        look = fitness.Look(
+            plan=plan, source=source, target=target, there=there, here=here, servers=servers, bin_path=bin_path
+        )
+        findings = [*fitness.check(look), *_survey(there, source), *_check_rows(there, hops)]
+    for finding in findings:
+        listener(f"{finding.severity}: {finding.summary}")
+    _refuse_blockers(findings)
+    return _with(plan, findings, migration_id)
+
+
+def _with(plan: Plan, findings: list[Finding], migration_id: str) -> Plan:
+    values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings]}
+    if any(finding.check == fitness.TARGET_IS_FRESH for finding in findings):
+        values["set_aside_as"] = set_aside_name(plan.target_database, migration_id)
+    return Plan.from_json(values)
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    return {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+
+
+def _goal(target: Deployment) -> Release:
+    return releases.release(target.airflow_version) if target.airflow_version else releases.newest()
+
+
+def _target_name(options: Options, target: Deployment) -> str:
+    return options.target_database or target.address.database
+
+
+def _server_name(deployment: Deployment, server: ServerDescription) -> str:
+    return f"{deployment.address.host}:{deployment.address.port} (PostgreSQL {server.version_text})"
+
+
+def _transfer(options: Options, source: ServerDescription, target: ServerDescription) -> str:
+    same = source.identity == target.identity
+    if options.transfer == "auto":
+        return CLONE if same else DUMP
+    if options.transfer == CLONE and not same:
+        raise InvalidInputError(
+            "transfer is clone, but source and target are on two servers",
+            where="params of the run",
+            remedy="Use transfer dump, or auto",
+        )
+    return options.transfer
+
+
+def _release_name(head: str, source: Deployment) -> str:
+    """The release that the connection names, if the database agrees; else what the head says.
+
+    :raises InvalidInputError: they contradict each other, or the head is of no release
+    """
+    at = [each.version for each in releases.require_release_head(head)]
+    stated = source.airflow_version
+    if stated is None:
+        return at[0] if len(at) == 1 else f"{at[0]} to {at[-1]}"
+    if stated not in at:
+        raise InvalidInputError(
+            f"the source's connection says Airflow {stated}, its database is of {' or '.join(at)}",
+            where="airflow_version of the source",
+            remedy="Correct or remove it; it is detected",
+        )
+    return stated
+
+
+def _active(conn: Session, migration_id: str) -> int:
+    """Active DAGs, also when an earlier try of this migration has paused them already."""
+    return pausing.count_active(conn) or len(pausing.read_active(conn, migration_id))
+
+
+def _refuse_control_database(conn: Session, run: ControlRun) -> None:
+    """:raises PreflightError: the source's database holds the very run that asks"""
+    # A database without dag_run is refused for that, by the next question.
+    if not _has_runs(conn):
+        return
+    row = conn.execute(
+        "SELECT 1 FROM dag_run WHERE dag_id = %s AND run_id = %s AND state = 'running'", (run.dag_id, run.run_id)
+    ).fetchone()
+    if row:
+        raise PreflightError(
+            "the source is the database of the control Airflow that runs this migration",
+            where="source connection",
+            remedy="Run the migration from an Airflow of its own (make demo starts one)",
+        )
+
+
+def _has_runs(conn: Session) -> bool:
+    row = conn.execute("SELECT to_regclass('dag_run') IS NOT NULL").fetchone()
+    return bool(row and row[0])
+
+
+def _refuse_same_database(plan: Plan, servers: tuple[ServerDescription, ServerDescription]) -> None:
+    if servers[0].identity == servers[1].identity and plan.source_database == plan.target_database:
+        raise PreflightError(
+            f'source and target are the same database "{plan.source_database}"',
+            where="target connection",
+            remedy="Give the target a database of its own, or set target_database",
+        )
+
+
+def _survey(conn: Session, source: Deployment) -> Iterator[Finding]:
+    """Whether the source's key reads what is encrypted there."""
+    found = encryption.survey(conn, fernet_keys_of(source))
+    rows = [
+        f"{column.table}.{column.column}: {name}"
+        for column in found.columns
+        for name in (*column.unreadable_rows, *column.flagged_plain_text_rows)
+    ]
+    flagged = sum(column.flagged_plain_text for column in found.columns)
+    remedy = "Give all fernet keys of the source, newest first, as secret_fernet_key of its connection"
+    if found.verdict in ("no key given", "wrong key"):
+        said = "no fernet key is given" if found.verdict == "no key given" else "the fernet key is wrong"
+        yield Finding(
+            check="fernet_key",
+            severity="blocker",
+            summary=f"{found.encrypted} value(s) of the source are encrypted and {said}",
+            count=found.encrypted,
+            evidence=tuple(rows[:10]),
+            remedy=remedy,
+        )
+    elif found.unreadable or flagged:
+        yield Finding(
+            check="undecryptable",
+            severity="blocker",
+            summary=f"{found.unreadable + flagged} encrypted value(s) of the source cannot be decrypted",
+            count=found.unreadable + flagged,
+            evidence=tuple(rows[:10]),
+            remedy=f"{remedy}, or enter those values anew in the source",
+        )
+    else:
+        yield Finding(
+            check="fernet_key", severity="ok", summary=f"The key reads all {found.encrypted} encrypted value(s)"
+        )
+
+
+def _check_rows(conn: Session, hops: tuple[Hop, ...]) -> Iterator[Finding]:
+    """What the migrations of the path would stumble over."""
+    if hops:
+        yield from checks.find_problems(conn, head=hops[0].from_head, target_head=hops[-1].head)
+
+
+def _refuse_blockers(findings: list[Finding]) -> None:
+    blockers = [finding for finding in findings if finding.severity == "blocker"]
+    if not blockers:
+        return
+    sentences = "; ".join(
+        finding.summary + (f" ({', '.join(finding.evidence)})" if finding.evidence else "") for finding in blockers
+    )
+    remedies = "; ".join(dict.fromkeys(finding.remedy for finding in blockers))
+    raise PreflightError(sentences, where="preflight", remedy=remedies)

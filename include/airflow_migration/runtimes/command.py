@@ -1,0 +1,97 @@
+"""How each release's `airflow` is called: its upgrade command and an environment made from nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from psycopg import sql
+
+from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.metadata.releases import Release
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.secret import Secret
+
+# libpq takes everything from its PG* variables: names that a URL cannot hold work, and no secret is in it.
+URL = "postgresql+psycopg2:///"
+SETTING = re.compile(r"AIRFLOW__[A-Z0-9_]+__[A-Z0-9_]+")
+OURS = re.compile(
+    r"AIRFLOW__\w+__(SQL_ALCHEMY_CONN|SQL_ALCHEMY_SCHEMA|FERNET_KEY|DAGS_FOLDER|PLUGINS_FOLDER)\w*"
+)
+SECRETIVE = re.compile(r"SECRET|PASSWORD|TOKEN|KEY|CONN|URI|URL|BACKEND", re.I)
+
+
+def upgrade_command(release: Release) -> tuple[str, ...]:
+    """The command that brings the database to this release's head (``airflow/cli`` of each line)."""
+    if release.number < (2,):
+        return ("upgradedb",)
+    return ("db", "upgrade") if release.number < (2, 7) else ("db", "migrate")
+
+
+def upgrade_options(help_text: str) -> tuple[str, ...]:
+    """The options that keep an upgrade from asking and from running DAG code, where the release has them.
+
+    The help decides: 2.11.2's ``db migrate`` has no ``--no-reserialize-dags`` any more.
+    """
+    wanted = ("--no-reserialize-dags", "--yes")
+    return tuple(option for option in wanted if re.search(rf"{option}\b", help_text))
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """For commands that need no database."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONWARNINGS": "ignore",
+        "TERM": "dumb",
+        "COLUMNS": "200",
+    }
+
+
+def airflow_environment(
+    release: Release, home: Path, address: DatabaseAddress, keys: Secret, settings: Mapping[str, str]
+) -> dict[str, str]:
+    """For commands on a database, secrets included: never for a log.
+
+    :param home: a folder of this run's own, with an empty ``dags`` in it
+    :param keys: fernet keys, newest first; empty for none (left out, Airflow would make one up)
+    :param settings: more ``AIRFLOW__…`` variables; the database, the key and the folders stay ours
+    :raises InvalidInputError: a setting is no Airflow variable
+    """
+    for name in settings:
+        if not SETTING.fullmatch(name):
+            raise InvalidInputError(
+                f"{name!r} is not the name of an Airflow setting",
+                where="runtime settings",
+                remedy="Name settings AIRFLOW__SECTION__OPTION",
+            )
+    section = "CORE" if release.number < (2, 3) else "DATABASE"
+    environment = bare_environment(home) | address.environment()
+    environment |= {name: value for name, value in settings.items() if not OURS.fullmatch(name)}
+    environment |= {
+        f"AIRFLOW__{section}__SQL_ALCHEMY_CONN": URL,
+        f"AIRFLOW__{section}__LOAD_DEFAULT_CONNECTIONS": "False",
+        "AIRFLOW__CORE__FERNET_KEY": keys.reveal(),
+    }
+    if address.schema != "public":
+        environment["PGOPTIONS"] = libpq_option("search_path", sql.Identifier(address.schema).as_string())
+    return environment
+
+
+def libpq_option(name: str, value: str) -> str:
+    """One setting for PGOPTIONS, where backslash escapes blanks and itself (libpq, "options")."""
+    return f"-c {name}=" + re.sub(r"([\\\s])", r"\\\1", value)
+
+
+def secret_values(address: DatabaseAddress, keys: Secret, settings: Mapping[str, str]) -> list[str]:
+    """What must not be seen in the output of a command with this environment."""
+    password = address.password.reveal()
+    fernet = [key.strip() for key in keys.reveal().split(",")]
+    return [password, *fernet, *(value for name, value in settings.items() if SECRETIVE.search(name))]

@@ -1,0 +1,92 @@
+"""What every place that can run another release's `airflow` offers, and what comes back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.progress import Listener
+from airflow_migration.secret import Secret
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionTime:
+    """One alembic revision that an upgrade applied.
+
+    :param seconds: from its line in the output to the next revision's, or to the end
+    :param title: as alembic printed it
+    """
+
+    revision: str
+    seconds: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeResult:
+    """What one upgrade did.
+
+    :param revisions: empty when the database was at the head already
+    :param seconds: for the whole command, Airflow's own start included
+    :param exit_code: Airflow's; it does not decide whether the upgrade succeeded
+    :param fab_head: head in ``alembic_version_fab``; None without that table
+    :param warnings: what the reader of the report should know
+    """
+
+    release: str
+    from_head: str
+    to_head: str
+    revisions: tuple[RevisionTime, ...]
+    seconds: float
+    exit_code: int
+    fab_head: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOutput:
+    """What an `airflow` command printed; hidden, as it may be a decrypted password.
+
+    :param output: standard output as it came
+    :param errors: standard error as it came
+    """
+
+    exit_code: int
+    output: Secret
+    errors: Secret
+
+
+class Runtime(Protocol):
+    """A place where the `airflow` command of a given release runs against a given database."""
+
+    def prepare(self, release: str, listener: Listener) -> Path:
+        """Make the release ready to run, so that the upgrade itself need not wait for it."""
+
+    def upgrade(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        listener: Listener,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> UpgradeResult:
+        """Bring the database to the release's alembic head."""
+
+    def run(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        argv: Sequence[str],
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> CommandOutput:
+        """Run any other `airflow` command of the release."""
+
+    def stop(self) -> None:
+        """End what is running; called from another thread or a signal handler."""

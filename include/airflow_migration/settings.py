@@ -1,0 +1,32 @@
+"""What is true of the control Airflow, from section ``[airflow_migration]`` of its configuration."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from airflow.configuration import AIRFLOW_HOME
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_migration.steps.migration import Workshop
+
+SECTION = "airflow_migration"
+
+
+@cache
+def settings() -> Workshop:
+    """The configuration, read once."""
+    return Workshop(
+        runtimes_path=Path(_place("runtimes_path")).expanduser(),
+        dumps_path=Path(_place("dumps_path")).expanduser(),
+        reports_path=_place("reports_path"),
+        bin_path=_value("postgres_bin_path") or None,
+    )
+
+
+def _place(option: str) -> str:
+    return _value(option) or f"{AIRFLOW_HOME}/migration-{option.removesuffix('_path')}"
+
+
+def _value(option: str) -> str:
+    return (conf.get(SECTION, option, fallback="") or "").strip()

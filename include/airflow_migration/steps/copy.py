@@ -1,0 +1,170 @@
+"""Make the two copies: the frozen clone, never changed, and the working database, which is upgraded."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
+from airflow_migration.metadata import journal
+from airflow_migration.metadata.fencing import SETTING as READ_ONLY
+from airflow_migration.planning.plan import CLONE
+from airflow_migration.postgres import clone, databases, dump, ownership, restore
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.clone import CloneResult
+from airflow_migration.postgres.dump import DumpResult
+from airflow_migration.postgres.restore import RestoreResult
+from airflow_migration.postgres.tools import find_tool
+from airflow_migration.progress import Listener
+from airflow_migration.steps.migration import Migration
+
+CREATE_FROZEN = "create_frozen_clone"
+CREATE_WORKING = "create_working_database"
+BLOCK = "block_connections"
+READY = "working_database_is_complete"
+JOBS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardResult:
+    """What was removed at the end; None where nothing was."""
+
+    dropped_database: str | None
+    removed_dump: str | None
+
+
+def clone_source(migration: Migration, listener: Listener) -> CloneResult:
+    """Clone the source on its own server, beside the sessions that use it.
+
+    Only where somebody stays connected whom we may not end, connections are shut out for the moment.
+    """
+    plan, source = migration.plan, migration.source.address
+    _claim(migration, CREATE_FROZEN, migration.frozen)
+    make = {"template": plan.source_database, "database": plan.frozen_database, "comment": plan.label}
+    try:
+        result = clone.clone_database(source, owner=None, listener=listener, **make)
+    except ServerUnreachableError:
+        _record(migration, BLOCK, source)
+        result = clone.clone_shutting_out(source, listener=listener, **make)
+    with migration.frozen.connect(read_only=False) as conn:
+        journal.mark_as_copy(conn)
+        databases.set_database_default(conn, plan.frozen_database, READ_ONLY, "on")
+    return result
+
+
+def allow_connections(migration: Migration, listener: Listener) -> bool:
+    """Undo of the shut doors, if a killed clone left them shut.
+
+    :returns: whether they were shut
+    """
+    opened = clone.allow_connections(migration.source.address, migration.plan.source_database)
+    listener("Connections to the source are let in again" if opened else "Connections to the source were never shut")
+    return opened
+
+
+def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
+    """Dump the frozen clone, for the other server or as a backup."""
+    with migration.frozen.connect() as conn:
+        version = databases.describe_server(conn).version
+    return dump.dump_database(
+        migration.client("dump_database", migration.frozen),
+        migration.frozen,
+        migration.dump_path,
+        pg_dump=find_tool("pg_dump", version, migration.workshop.bin_path),
+        jobs=JOBS,
+        listener=listener,
+    )
+
+
+def make_working_database(migration: Migration, listener: Listener) -> RestoreResult:
+    """Make the working database from the frozen clone, owned by the target's role through and through."""
+    plan = migration.plan
+    _claim(migration, CREATE_WORKING, migration.working)
+    result = (_by_template if plan.transfer == CLONE else _by_dump)(migration, listener)
+    acting = migration.source.address if plan.transfer == CLONE else migration.target.address
+    with acting.on(plan.working_database).connect(read_only=False) as conn:
+        journal.mark_as_copy(conn)
+        changed = ownership.hand_over(conn, migration.target.address.user)
+    listener(f'{changed} object(s) were handed to role "{migration.target.address.user}"')
+    return result
+
+
+def discard_copies(migration: Migration, listener: Listener) -> DiscardResult:
+    """Drop the frozen clone and the dump of a migration that is complete and was to keep no backup."""
+    plan = migration.plan
+    if plan.options.backup:
+        listener(f'The frozen clone "{plan.frozen_database}" and the dump {migration.dump_path} are kept')
+        return DiscardResult(dropped_database=None, removed_dump=None)
+    drop = databases.drop_database(migration.source.address, plan.frozen_database, listener)
+    dumped = migration.dump_path.exists()
+    shutil.rmtree(migration.dump_path, ignore_errors=True)
+    return DiscardResult(
+        dropped_database=plan.frozen_database if drop else None,
+        removed_dump=str(migration.dump_path) if dumped else None,
+    )
+
+
+def _by_template(migration: Migration, listener: Listener) -> RestoreResult:
+    made = clone.clone_database(
+        migration.source.address,
+        template=migration.plan.frozen_database,
+        database=migration.plan.working_database,
+        owner=migration.target.address.user,
+        comment=migration.plan.label,
+        listener=listener,
+    )
+    return RestoreResult(database=made.database, bytes=made.bytes, seconds=made.seconds, reused=made.reused)
+
+
+def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
+    """Load the dump; what a killed try left half-loaded is dropped first."""
+    working = migration.working
+    with migration.source.address.connect() as conn:
+        complete = journal.read_act(conn, migration.id, READY) is not None
+    with working.maintenance().connect() as conn:
+        there = databases.database_exists(conn, working.database)
+        target_version = databases.describe_server(conn).version
+        if there and complete:
+            listener(f'Database "{working.database}" is already complete; keeping it')
+            size = databases.database_size(conn, working.database)
+            return RestoreResult(database=working.database, bytes=size, seconds=0.0, reused=True)
+    if there:
+        restore.discard_partial(working, listener)
+    with migration.frozen.connect() as conn:
+        source_version = databases.describe_server(conn).version
+        encoding = databases.database_encoding(conn)
+    restore.create_empty(working, encoding=encoding, comment=migration.plan.label)
+    result = restore.restore_dump(
+        migration.client("restore_database", working),
+        working,
+        migration.dump_path,
+        pg_restore=find_tool("pg_restore", max(source_version, target_version), migration.workshop.bin_path),
+        jobs=JOBS,
+        listener=listener,
+    )
+    _record(migration, READY, working)
+    return result
+
+
+def _claim(migration: Migration, act: str, address: DatabaseAddress) -> None:
+    """Write the name of a database to the source's journal before it is created.
+
+    :raises OwnershipError: it exists and is not ours
+    """
+    with migration.source.address.connect() as conn:
+        ours = journal.read_act(conn, migration.id, act) is not None
+    if not ours:
+        with address.maintenance().connect() as conn:
+            if databases.database_exists(conn, address.database):
+                raise OwnershipError(
+                    f'database "{address.database}" exists and this migration did not create it',
+                    where=f"{address.host}:{address.port}",
+                    remedy="Rename or remove it by hand, then retry",
+                )
+    _record(migration, act, address)
+
+
+def _record(migration: Migration, act: str, address: DatabaseAddress) -> None:
+    detail = {"database": address.database, "server": f"{address.host}:{address.port}"}
+    with migration.source.address.connect(read_only=False) as conn:
+        journal.record_act(conn, migration.id, act, detail)

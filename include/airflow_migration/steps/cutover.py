@@ -1,0 +1,99 @@
+"""Hand over: close the source, put the working database in its place, restart the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_migration.deployments.control import ControlResult, control_of
+from airflow_migration.exceptions import OwnershipError
+from airflow_migration.metadata import fencing, journal
+from airflow_migration.metadata.fresh import read_occupancy
+from airflow_migration.planning.plan import set_aside_name
+from airflow_migration.postgres import databases
+from airflow_migration.progress import Listener
+from airflow_migration.steps.migration import Migration
+
+POINT = "point_target"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointResult:
+    """:param set_aside_as: name of the fresh database that had the target's name
+    :param control: what was changed in the target's settings
+    """
+
+    database: str
+    set_aside_as: str | None
+    control: ControlResult
+
+
+def fence_source(migration: Migration, listener: Listener) -> fencing.FenceResult:
+    """Leave the source unable to schedule; undone by `fencing.lift_fence`."""
+    fence = migration.plan.options.fence_source
+    return fencing.close_source(migration.source.address, migration_id=migration.id, fence=fence, listener=listener)
+
+
+def point_target(migration: Migration, listener: Listener) -> PointResult:
+    """Rename the working database into place and tell the target, where it was told another name.
+
+    A fresh database of that name is set aside, which is checked again at the last moment.
+
+    :raises OwnershipError: something else has that name now
+    """
+    plan, final = migration.plan, migration.final
+    with final.maintenance().connect() as conn:
+        waiting = databases.database_exists(conn, plan.working_database)
+        occupied = databases.database_exists(conn, plan.target_database)
+    if waiting:
+        aside = _choose_aside(migration) if occupied else None
+        _record_rename(migration, aside)
+        if aside:
+            databases.rename_database(final, plan.target_database, aside, listener)
+        databases.rename_database(final, plan.working_database, plan.target_database, listener)
+    elif not is_ours(migration):
+        raise OwnershipError(
+            f'database "{plan.target_database}" is not the one that this migration made',
+            where=f"{final.host}:{final.port}",
+            remedy="Look for the working database; nothing was renamed",
+        )
+    with final.connect() as conn:
+        recorded = journal.read_act(conn, migration.id, POINT) or {}
+    name = recorded.get("set_aside_as")
+    control = control_of(migration.target).point_to(plan.target_database, plan.token)
+    return PointResult(
+        database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=control
+    )
+
+
+def is_ours(migration: Migration) -> bool:
+    """Whether the database with the target's name is this migration's, by the journal that it carries."""
+    with migration.final.maintenance().connect() as conn:
+        if not databases.database_exists(conn, migration.plan.target_database):
+            return False
+    with migration.final.connect() as conn:
+        return journal.read_act(conn, migration.id, POINT) is not None
+
+
+def _choose_aside(migration: Migration) -> str:
+    with migration.final.connect() as conn:
+        occupancy = read_occupancy(conn)
+    if occupancy is not None:
+        raise OwnershipError(
+            f'database "{migration.plan.target_database}" is {occupancy}',
+            where=f"{migration.final.host}:{migration.final.port}",
+            remedy="Choose another target_database, or move that one out of the way by hand",
+        )
+    return set_aside_name(migration.plan.target_database, migration.id)
+
+
+def _record_rename(migration: Migration, set_aside: str | None) -> None:
+    """Write the rename into the working database itself: the source may be read-only by now."""
+    with migration.working.connect(read_only=False) as conn:
+        detail = {"database": migration.plan.target_database, "set_aside_as": set_aside}
+        journal.record_act(conn, migration.id, POINT, detail)
+
+
+def restart_target(migration: Migration, listener: Listener) -> ControlResult:
+    """Restart the target's processes, or say that a person has to."""
+    client = migration.client("restart_target", migration.final)
+    return control_of(migration.target).restart(client, listener)

@@ -1,0 +1,92 @@
+"""What every step is given: the plan, both deployments, and where this machine keeps its things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.planning.plan import Plan
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.process import Client
+from airflow_migration.runtimes.venv import VenvRuntime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Paths of the machine that runs the steps.
+
+    :param bin_path: where Postgres's client programs are looked for first; None looks in the usual places
+    """
+
+    runtimes_path: Path
+    dumps_path: Path
+    reports_path: str
+    bin_path: str | None = None
+
+
+@dataclass(slots=True)
+class Running:
+    """The child processes of a step, so that a killed task leaves none behind."""
+
+    _stops: list[Callable[[], None]] = field(default_factory=list)
+
+    def add(self, stop: Callable[[], None]) -> None:
+        self._stops.append(stop)
+
+    def stop(self) -> None:
+        for stop in self._stops:
+            stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One migration under way."""
+
+    plan: Plan
+    source: Deployment
+    target: Deployment
+    workshop: Workshop
+    running: Running = field(default_factory=Running)
+
+    @property
+    def id(self) -> str:
+        return self.plan.migration_id
+
+    @property
+    def frozen(self) -> DatabaseAddress:
+        return self.source.address.on(self.plan.frozen_database)
+
+    @property
+    def working(self) -> DatabaseAddress:
+        return self.target.address.on(self.plan.working_database)
+
+    @property
+    def final(self) -> DatabaseAddress:
+        return self.target.address.on(self.plan.target_database)
+
+    @property
+    def dump_path(self) -> Path:
+        return self.workshop.dumps_path / f"airflow-migration-{self.plan.token}"
+
+    def client(self, step: str, address: DatabaseAddress) -> Client:
+        """A client program's process at a database, which the task's end takes with it."""
+        client = Client(step, address.environment())
+        self.running.add(client.stop)
+        return client
+
+    def runtime(self) -> VenvRuntime:
+        """Where the releases' own `airflow` runs."""
+        runtime = build_runtime(self.target, self.workshop)
+        self.running.add(runtime.stop)
+        return runtime
+
+
+def build_runtime(target: Deployment, workshop: Workshop) -> VenvRuntime:
+    """The runtime that the target's connection asks for."""
+    return VenvRuntime(
+        root=workshop.runtimes_path,
+        environments=target.runtime.get("environments", {}),
+        python=target.runtime.get("python"),
+    )

@@ -1,0 +1,1 @@
+"""Shows a whole migration on one machine: ``python -m demo``."""

@@ -1,0 +1,9 @@
+"""Every DAG of the team marketing."""
+
+from airflow import DAG  # the name that Airflow's safe mode looks for
+
+import catalogue
+import pipelines
+
+for pipeline in catalogue.pipelines("marketing"):
+    globals()[pipeline.dag_id] = pipelines.build(pipeline)  # type: DAG

@@ -1,0 +1,121 @@
+"""A real PostgreSQL server, real metadata databases and real Airflow releases for every test that asks."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from psycopg import sql
+
+from airflow_migration.postgres.address import DatabaseAddress, clean_environment
+from airflow_migration.postgres.tools import find_tool
+from airflow_migration.secret import Secret
+from demo.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from airflow_migration.runtimes.venv import VenvRuntime
+
+REPOSITORY = Path(__file__).parent.parent
+DATABASES = Path(__file__).parent / "databases"
+FERNET_KEY = "NGruYyy37OF0S2tre8fC_toNoHN9rWXIrxq2TAcT3zs="
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_prepared_transactions": "4",
+}
+
+# Airflow reads these once, at its first import, which a test module may bring.
+_airflow_home = tempfile.TemporaryDirectory(prefix="airflow-migration-tests-")
+os.environ["AIRFLOW_HOME"] = _airflow_home.name
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+NewDatabase = Callable[..., DatabaseAddress]
+Corpus = Callable[[str], DatabaseAddress]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseAddress]:
+    """The superuser in the maintenance database of a server that lives as long as the tests."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("postgres"), settings=SETTINGS)
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: DatabaseAddress) -> Iterator[NewDatabase]:
+    """Makes a database, empty or from a template, under a given or a new name; dropped at the end."""
+    made: list[str] = []
+    numbers = itertools.count(1)
+
+    def create(name: str | None = None, template: str = "template0") -> DatabaseAddress:
+        name = name or f"test {next(numbers)}"  # a name that needs quoting, always
+        run_on(postgres_server, "CREATE DATABASE {} TEMPLATE {}", name, template)
+        made.append(name)
+        return postgres_server.on(name)
+
+    yield create
+    for name in made:
+        run_on(postgres_server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="session")
+def corpus(postgres_server: DatabaseAddress, new_database: NewDatabase) -> Corpus:
+    """Makes a database that a real release wrote: ``corpus("1.10.15")``."""
+
+    @cache
+    def load(release: str) -> str:
+        template = new_database(f"corpus {release}")
+        load_dump(template, DATABASES / f"airflow-{release}.sql.gz")
+        return template.database
+
+    return lambda release: new_database(template=load(release))
+
+
+@pytest.fixture(scope="session")
+def runtimes() -> Iterator[VenvRuntime]:
+    """Builds and runs other releases; what it has built stays for the next time."""
+    from airflow_migration.runtimes.venv import VenvRuntime
+
+    runtime = VenvRuntime(root=REPOSITORY / "build" / "runtimes")
+    yield runtime
+    runtime.stop()
+
+
+@pytest.fixture(scope="session")
+def fernet_key() -> Secret:
+    """The key with which the databases in tests/databases are encrypted."""
+    return Secret(FERNET_KEY)
+
+
+def run_on(address: DatabaseAddress, statement: str, *names: str) -> None:
+    """Run one statement in a session of its own, with names in place of its braces."""
+    with address.connect(read_only=False, autocommit=True) as session:
+        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def load_dump(address: DatabaseAddress, path: Path) -> None:
+    """Run a gzipped plain dump in one transaction."""
+    with address.connect() as session:
+        psql = find_tool("psql", session.info.server_version)
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
+        # \restrict is unknown to every psql before August 2025.
+        text = "".join(line for line in lines if not line.startswith(("\\restrict ", "\\unrestrict ")))
+    done = subprocess.run(
+        [psql, "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-o", os.devnull],
+        input=text,
+        env=clean_environment() | address.environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
