@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.deployments.env_file import AUTH_MANAGER, EnvFile, EnvFileChange
+from airflow_migration.deployments.env_file import SETTINGS, EnvFile, EnvFileChange
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.secret import Secret
@@ -36,7 +36,7 @@ class Control(Protocol):
     def fernet_keys(self) -> Secret: ...
 
     def settings(self) -> Mapping[str, str]:
-        """Settings of the deployment that decide what its `db migrate` does."""
+        """Settings of the deployment that decide what its own commands do to the database."""
         ...
 
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult: ...
@@ -63,8 +63,8 @@ class EnvFileControl:
         return EnvFile(self._path).fernet_keys()
 
     def settings(self) -> Mapping[str, str]:
-        manager = EnvFile(self._path).get(AUTH_MANAGER)
-        return {AUTH_MANAGER: manager} if manager else {}
+        file = EnvFile(self._path)
+        return {name: value for name in SETTINGS if (value := file.get(name))}
 
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult:
         return self._result(EnvFile(self._path).set_fernet_keys(keys, token))

@@ -77,9 +77,7 @@ def fill_intervals(
     date = sql.Identifier("logical_date" if "logical_date" in columns else "execution_date")
     has_run_after = "run_after" in columns
     moved = _move_run_after(conn) if has_run_after and mend_run_after else 0
-    conn.execute(
-        "CREATE TEMPORARY TABLE mended_interval (id bigint, dag_id text, ends timestamptz) ON COMMIT DROP"
-    )
+    conn.execute("CREATE TEMPORARY TABLE mended_interval (id bigint, dag_id text, ends timestamptz) ON COMMIT DROP")
     failed = _stage_intervals(conn, schedules, date, listener)
     conn.execute("DELETE FROM mended_interval WHERE dag_id = ANY(%s)", (list(failed),))
     conn.execute("ANALYZE mended_interval")
@@ -153,8 +151,7 @@ def _compute_ends(
 def _apply_intervals(conn: Session, date: sql.Identifier, *, has_run_after: bool) -> int:
     # A run that exists may start; an end in the future (the schedule was made longer) must not hold it back.
     run_after = sql.SQL(
-        ", run_after = CASE WHEN {} THEN greatest(run.run_after, least(mended.ends, now()))"
-        " ELSE run.run_after END"
+        ", run_after = CASE WHEN {} THEN greatest(run.run_after, least(mended.ends, now())) ELSE run.run_after END"
     ).format(_AUTOMATED)
     statement = sql.SQL(
         "UPDATE dag_run AS run"

@@ -109,9 +109,11 @@ def _count_live_tasks(conn: Session) -> int:
 
 
 def _count_sessions(conn: Session) -> int:
+    # The type of a backend is NULL to us where it belongs to a role of which we are no member.
     row = conn.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        " AND backend_type = 'client backend' AND application_name <> %s",
+        " AND coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL"
+        " AND application_name <> %s",
         (APPLICATION_NAME,),
     ).fetchone()
     return int(str(row[0])) if row else 0

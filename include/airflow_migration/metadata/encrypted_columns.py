@@ -27,12 +27,8 @@ class EncryptedColumn:
 
 
 ENCRYPTED_COLUMNS = (
-    EncryptedColumn(
-        table="connection", column="password", name="conn_id", flag="is_encrypted", since="1.10.0"
-    ),
-    EncryptedColumn(
-        table="connection", column="extra", name="conn_id", flag="is_extra_encrypted", since="1.10.0"
-    ),
+    EncryptedColumn(table="connection", column="password", name="conn_id", flag="is_encrypted", since="1.10.0"),
+    EncryptedColumn(table="connection", column="extra", name="conn_id", flag="is_extra_encrypted", since="1.10.0"),
     EncryptedColumn(table="variable", column="val", name="key", flag="is_encrypted", since="1.10.0"),
     # Plain when it begins with a brace: models/trigger.py of 2.9.0 to 3.3.2.
     EncryptedColumn(table="trigger", column="kwargs", name="id", flag=None, since="2.9.0"),
@@ -64,6 +60,5 @@ def present_columns(conn: Session) -> tuple[EncryptedColumn, ...]:
     return tuple(
         column
         for column in ENCRYPTED_COLUMNS
-        if {column.column, column.row, column.name, column.flag or column.column}
-        <= tables.get(column.table, {}).keys()
+        if {column.column, column.row, column.name, column.flag or column.column} <= tables.get(column.table, {}).keys()
     )

@@ -187,9 +187,7 @@ def looks_encrypted(text: str) -> bool:
     return len(token) >= 73 and (len(token) - 57) % 16 == 0
 
 
-def _read_column(
-    conn: Session, column: EncryptedColumn, fernet: MultiFernet | None
-) -> Iterator[EncryptedValue]:
+def _read_column(conn: Session, column: EncryptedColumn, fernet: MultiFernet | None) -> Iterator[EncryptedValue]:
     value = sql.Identifier(column.column)
     flag: sql.Composable = sql.SQL("left({}::text, 1) <> '{{'").format(value)
     if column.flag:

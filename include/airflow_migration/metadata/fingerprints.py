@@ -118,15 +118,11 @@ def task_instances(conn: Session, relation: Relation, dialect: Dialect) -> Finge
     keys = [_text("t", "dag_id"), _text("t", "task_id"), run, index]
     state = [_text("t", "state"), _moment(has, "t", "start_date"), _moment(has, "t", "end_date")]
     details = [*keys, _finished(FINISHED_TASK, [*state, _text("t", "try_number")])]
-    hashed = _Hashed(
-        keys=_hash(dialect, keys), run_ids=sql.SQL("0"), details=_hash(dialect, details), join=join
-    )
+    hashed = _Hashed(keys=_hash(dialect, keys), run_ids=sql.SQL("0"), details=_hash(dialect, details), join=join)
     return _sum(conn, relation, hashed)
 
 
-def rows_of(
-    conn: Session, table: str, key: str, columns: tuple[str, ...], dialect: Dialect
-) -> dict[str, str]:
+def rows_of(conn: Session, table: str, key: str, columns: tuple[str, ...], dialect: Dialect) -> dict[str, str]:
     """A digest of each row of a small table by its key.
 
     :param key: column that identifies the row

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 
 from psycopg import errors
@@ -40,9 +41,18 @@ class JournalEntry:
     target: str
 
 
-def token(migration_id: str) -> str:
-    """Ten hexadecimal digits that stand for a migration in names of databases and files."""
-    return hashlib.sha256(migration_id.encode()).hexdigest()[:10]
+def read_token(conn: Session, migration_id: str) -> str:
+    """Ten hexadecimal digits that stand for this migration of this database in names of databases and files.
+
+    They depend on the cluster and the database's oid as well: the run id alone may be used again, for another
+    source or for one that was loaded anew under its old name.
+    """
+    row = conn.execute(
+        "SELECT (SELECT system_identifier FROM pg_control_system()), oid FROM pg_database"
+        " WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return hashlib.sha256(f"{row[0]}/{row[1]}/{migration_id}".encode()).hexdigest()[:10]
 
 
 def exists(conn: Session) -> bool:
@@ -74,6 +84,19 @@ def open_migration(conn: Session, migration_id: str, target: str) -> None:
 
     :raises InvalidInputError: another migration is open here, or this one has ended
     """
+    try:
+        with conn.transaction():
+            _open(conn, migration_id, target)
+    except errors.UniqueViolation:
+        other = read_open_entry(conn)
+        raise InvalidInputError(
+            f"migration {other.migration_id if other else '?'} of this source is still open",
+            where="journal of the source",
+            remedy="Finish it or undo it first; one source can be in one migration only",
+        ) from None
+
+
+def _open(conn: Session, migration_id: str, target: str) -> None:
     if not exists(conn):
         conn.execute(_SCHEMA)
     entry = read_entry(conn, migration_id)
@@ -83,20 +106,26 @@ def open_migration(conn: Session, migration_id: str, target: str) -> None:
             where="journal of the source",
             remedy="Trigger the DAG anew, so that the run has an id of its own",
         )
-    try:
-        conn.execute(
-            "INSERT INTO airflow_migration.migration (migration_id, state, target) VALUES (%s, 'open', %s)"
-            " ON CONFLICT (migration_id) DO UPDATE SET state = 'open', closed_at = NULL, target = excluded.target",
-            (migration_id, target),
-        )
-    except errors.UniqueViolation:
-        conn.rollback()
-        other = read_open_entry(conn)
-        raise InvalidInputError(
-            f"migration {other.migration_id if other else '?'} of this source is still open",
-            where="journal of the source",
-            remedy="Finish it or undo it first; one source can be in one migration only",
-        ) from None
+    # After a resume the source went on: it is opened anew, and copies of before are out of date.
+    conn.execute(
+        "INSERT INTO airflow_migration.migration AS m (migration_id, state, target) VALUES (%s, 'open', %s)"
+        " ON CONFLICT (migration_id) DO UPDATE SET state = 'open', closed_at = NULL, target = excluded.target,"
+        " opened_at = CASE m.state WHEN 'resumed' THEN now() ELSE m.opened_at END",
+        (migration_id, target),
+    )
+
+
+def read_opening(conn: Session, migration_id: str) -> datetime | None:
+    """When the migration was opened here last; a copy keeps the moment of the opening in which it was made."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT opened_at FROM airflow_migration.migration WHERE migration_id = %s", (migration_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    assert isinstance(row[0], datetime)
+    return row[0]
 
 
 def set_state(conn: Session, migration_id: str, state: str) -> None:

@@ -38,9 +38,7 @@ class ClearedTasks:
     examples: tuple[str, ...]
 
 
-def clear_left_over_tasks(
-    conn: Session, migration_id: str, *, counts_tries_when_scheduled: bool
-) -> ClearedTasks:
+def clear_left_over_tasks(conn: Session, migration_id: str, *, counts_tries_when_scheduled: bool) -> ClearedTasks:
     """Set the state to NULL where no process of the target knows the task instance, and record what it was.
 
     1.10's ``running`` and ``queued`` have no `queued_by_job_id`: 3.3.2 neither adopts nor resets nor fails

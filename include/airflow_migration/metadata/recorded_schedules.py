@@ -30,26 +30,21 @@ def read_schedules(conn: Session) -> dict[str, RecordedSchedule]:
     serialized = {dag_id: (timetable, zone) for dag_id, timetable, zone in _read_serialized(conn)}
     rows = conn.execute(sql.SQL("SELECT dag_id, {} FROM dag").format(sql.Identifier(column))).fetchall()
     return {
-        str(dag_id): read_schedule(
-            None if text is None else str(text), *serialized.get(str(dag_id), (None, None))
-        )
+        str(dag_id): read_schedule(None if text is None else str(text), *serialized.get(str(dag_id), (None, None)))
         for dag_id, text in rows
     }
 
 
 def read_timezones(conn: Session) -> dict[str, str]:
     """The timezone of every DAG that is serialized in this database."""
-    zones = (
-        (dag_id, read_schedule("null", None, zone).timezone) for dag_id, _, zone in _read_serialized(conn)
-    )
+    zones = ((dag_id, read_schedule("null", None, zone).timezone) for dag_id, _, zone in _read_serialized(conn))
     return {dag_id: zone for dag_id, zone in zones if zone is not None}
 
 
 def read_columns(conn: Session, table: str) -> frozenset[str]:
     """The columns of one of Airflow's tables; none when there is no such table."""
     rows = conn.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)"
-        " AND attnum > 0 AND NOT attisdropped",
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
         (table,),
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)

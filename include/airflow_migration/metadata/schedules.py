@@ -188,8 +188,7 @@ def _find_old_logs(conn: Session) -> int:
     if lowest is None or lowest[1] != OLD_LOG_TEMPLATE:
         log_id = OLD_LOG_ID.format(date="logical_date" if "logical_date" in columns else "execution_date")
         conn.execute(
-            "INSERT INTO log_template (id, filename, elasticsearch_id, created_at)"
-            " VALUES (%s, %s, %s, now())",
+            "INSERT INTO log_template (id, filename, elasticsearch_id, created_at) VALUES (%s, %s, %s, now())",
             (0 if lowest is None else int(str(lowest[0])) - 1, OLD_LOG_TEMPLATE, log_id),
         )
     row = conn.execute("SELECT count(*) FROM dag_run WHERE log_template_id IS NULL").fetchone()

@@ -101,8 +101,6 @@ GROWN = {
     "ab_permission_view_role": "permissions added by the upgrade",
     "ab_role": "roles added by the upgrade",
     "dag_bundle": "DAG bundles added by the upgrade (7582ea3f3dd5, 3.1.0)",
-    "alembic_version": "schema versions",
-    "alembic_version_fab": "schema versions",
     "asset_active": "assets in use, noted by the upgrade (5a5d66100783, 3.0.0)",
     "serialized_dag": "DAGs parsed since the copy was taken",
     "dag_code": "DAGs parsed since the copy was taken",

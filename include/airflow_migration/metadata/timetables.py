@@ -160,9 +160,7 @@ def _read_object(value: Mapping[str, object], zone: str | None) -> RecordedSched
 
 
 def _read_delta(parts: object, zone: str | None) -> RecordedSchedule:
-    if not isinstance(parts, Mapping) or not all(
-        isinstance(part, int | float) for part in parts.values() if part
-    ):
+    if not isinstance(parts, Mapping) or not all(isinstance(part, int | float) for part in parts.values() if part):
         raise ScheduleError("its interval is in no form that Airflow writes")
     delta = tuple((str(name), part) for name, part in parts.items() if part)
     start = datetime(2001, 1, 1, tzinfo=timezone.utc)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_migration.metadata.findings import Finding
-from airflow_migration.metadata.journal import token
 from airflow_migration.planning.hops import Hop
 from airflow_migration.planning.options import Options
 from airflow_migration.postgres.databases import derived_name
@@ -21,6 +20,7 @@ DUMP = "dump"
 class Plan:
     """The decisions of one migration.
 
+    :param token: stands for the migration in names of databases and files
     :param transfer: ``clone`` or ``dump``, resolved
     :param frozen_database: copy of the source on its own server, never changed
     :param working_database: becomes `target_database` at the end
@@ -31,6 +31,7 @@ class Plan:
     """
 
     migration_id: str
+    token: str
     options: Options
     transfer: str
     source_release: str
@@ -49,10 +50,6 @@ class Plan:
     active_dags: int
     in_flight: int
     findings: tuple[Finding, ...]
-
-    @property
-    def token(self) -> str:
-        return token(self.migration_id)
 
     @property
     def needs_dump(self) -> bool:
@@ -125,13 +122,13 @@ class Plan:
         return sentences
 
 
-def frozen_name(source_database: str, migration_id: str) -> str:
-    return derived_name(source_database, f"__frozen_{token(migration_id)}")
+def frozen_name(source_database: str, token: str) -> str:
+    return derived_name(source_database, f"__frozen_{token}")
 
 
-def working_name(target_database: str, migration_id: str) -> str:
-    return derived_name(target_database, f"__{token(migration_id)}")
+def working_name(target_database: str, token: str) -> str:
+    return derived_name(target_database, f"__{token}")
 
 
-def set_aside_name(target_database: str, migration_id: str) -> str:
-    return derived_name(target_database, f"__before_{token(migration_id)}")
+def set_aside_name(target_database: str, token: str) -> str:
+    return derived_name(target_database, f"__before_{token}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_migration.deployments.control import fernet_keys_of
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError, PreflightError
-from airflow_migration.metadata import checks, draining, encryption, pausing, releases
+from airflow_migration.metadata import checks, draining, encryption, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.planning import fitness
@@ -57,8 +57,10 @@ def make_plan(
         hops = plan_hops(head, goal.version)
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
+        token = journal.read_token(there, migration_id)
         plan = Plan(
             migration_id=migration_id,
+            token=token,
             options=options,
             transfer=transfer,
             source_release=_release_name(head, source),
@@ -69,8 +71,8 @@ def make_plan(
             source_database=source.address.database,
             source_server=_server_name(source, servers[0]),
             target_server=_server_name(target, servers[1]),
-            frozen_database=frozen_name(source.address.database, migration_id),
-            working_database=working_name(_target_name(options, target), migration_id),
+            frozen_database=frozen_name(source.address.database, token),
+            working_database=working_name(_target_name(options, target), token),
             target_database=_target_name(options, target),
             set_aside_as=None,
             source_size=database_size(there, source.address.database),
@@ -86,13 +88,13 @@ def make_plan(
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     _refuse_blockers(findings)
-    return _with(plan, findings, migration_id)
+    return _with(plan, findings)
 
 
-def _with(plan: Plan, findings: list[Finding], migration_id: str) -> Plan:
+def _with(plan: Plan, findings: list[Finding]) -> Plan:
     values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings]}
     if any(finding.check == fitness.TARGET_IS_FRESH for finding in findings):
-        values["set_aside_as"] = set_aside_name(plan.target_database, migration_id)
+        values["set_aside_as"] = set_aside_name(plan.target_database, plan.token)
     return Plan.from_json(values)
 
 

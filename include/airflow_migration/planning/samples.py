@@ -61,9 +61,7 @@ def check_migrations(target: Target) -> SampleComparison:
     """
     command = ("db", "check-migrations", "--migration-wait-timeout", "1")
     code = target.run(*command).exit_code
-    finding = (
-        "the schema is the release's" if code == 0 else f"exit code {code}: the schema is not the release's"
-    )
+    finding = "the schema is the release's" if code == 0 else f"exit code {code}: the schema is not the release's"
     return SampleComparison(command=" ".join(command), matches=code == 0, finding=finding)
 
 
@@ -75,10 +73,9 @@ def compare_samples(working: Session, target: Target, listener: Listener) -> tup
     if version_number(target.release) < (2,):
         return ()
     compared = [check_migrations(target)]
-    for value in _choose(working, target.keys, "connection", "password", CONNECTIONS):
-        compared.append(_compare_connection(target, value))
-    for value in _choose(working, target.keys, "variable", "val", VARIABLES):
-        compared.append(_compare_variable(target, value))
+    for value in _choose(working, target.keys):
+        compare = _compare_connection if value.table == "connection" else _compare_variable
+        compared.append(compare(target, value))
     for dag_id, run_id, state, moment in _choose_runs(working):
         compared.append(_compare_run(target, dag_id, run_id, state, moment))
     for sample in compared:
@@ -86,17 +83,30 @@ def compare_samples(working: Session, target: Target, listener: Listener) -> tup
     return tuple(compared)
 
 
-def _choose(working: Session, keys: Secret, table: str, column: str, wanted: int) -> list[EncryptedValue]:
-    """Encrypted values that a command prints as they are, the first by name."""
-    found = [
-        value
-        for value in read_values(working, keys)
-        if (value.table, value.column, value.condition) == (table, column, "readable")
-        and ORDINARY.fullmatch(value.name)
-        and value.value.reveal().isprintable()
-        and value.value.reveal().strip()
+def _choose(working: Session, keys: Secret) -> list[EncryptedValue]:
+    """Encrypted passwords and values that a command prints as they are, the first by name."""
+    found: dict[str, list[EncryptedValue]] = {"password": [], "val": []}
+    unfit = set()
+    for value in read_values(working, keys):
+        if value.table == "connection" and value.column == "extra" and not _is_object(value):
+            unfit.add(value.row_key)
+        elif value.condition == "readable" and value.table in ("connection", "variable"):
+            text = value.value.reveal()
+            if value.column in found and ORDINARY.fullmatch(value.name) and text.isprintable() and text.strip():
+                found[value.column].append(value)
+    passwords = [value for value in found["password"] if value.row_key not in unfit]
+    return [
+        *sorted(passwords, key=lambda value: value.name)[:CONNECTIONS],
+        *sorted(found["val"], key=lambda value: value.name)[:VARIABLES],
     ]
-    return sorted(found, key=lambda value: value.name)[:wanted]
+
+
+def _is_object(extra: EncryptedValue) -> bool:
+    """3.x reads no connection whose extra is anything else: "Connection not found" (measured on 3.3.2)."""
+    try:
+        return extra.condition != "unreadable" and isinstance(json.loads(extra.value.reveal()), dict)
+    except ValueError:
+        return False
 
 
 def _compare_connection(target: Target, value: EncryptedValue) -> SampleComparison:
@@ -121,11 +131,7 @@ def _compare_variable(target: Target, value: EncryptedValue) -> SampleComparison
     # Warnings may come before the value; without a key the ciphertext is printed, exit code 0.
     same = _squeeze(answer.output.reveal()).endswith(_squeeze(value.value.reveal()))
     matches = answer.exit_code == 0 and same
-    finding = (
-        "the value that we decrypt"
-        if matches
-        else f"exit code {answer.exit_code}, not the value that we decrypt"
-    )
+    finding = "the value that we decrypt" if matches else f"exit code {answer.exit_code}, not the value that we decrypt"
     return SampleComparison(command=" ".join(command), matches=matches, finding=finding)
 
 

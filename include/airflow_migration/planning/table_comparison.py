@@ -42,9 +42,7 @@ class TableComparison:
         """What is wrong with it, if anything."""
         name = self.table_before or self.table_after
         if self.unexplained > 0:
-            return (
-                f"{name}: {self.unexplained} of {self.rows_before} row(s) are missing without a known cause"
-            )
+            return f"{name}: {self.unexplained} of {self.rows_before} row(s) are missing without a known cause"
         if self.unexplained < 0 and {self.table_before, self.table_after} & USER_TABLES:
             return f"{name}: {-self.unexplained} row(s) too many, from nowhere known"
         return None
@@ -144,6 +142,9 @@ def _compare(
 def _causes(
     clone: Session, working: Session, counts: Counts, table: str, after: str | None, left: int
 ) -> tuple[Difference, ...]:
+    if table.startswith("alembic_version"):
+        # 1.10.3 to 1.10.6 have two heads, so two rows; the heads are compared elsewhere.
+        return (Difference(cause="schema versions", rows=left),) if left else ()
     if left > 0:
         removal = removal_of(table, counts.from_head, counts.to_head)
         if removal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from airflow_migration.progress import Listener
 FILE_COPY_BYTES = 1_000_000_000
 """From this size copying files beats writing WAL (measured at 0.5 and 5.3 GB on PostgreSQL 15)."""
 STRATEGY_SINCE = 15
+
+_QUOTED_LISTS = ("local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces")
+_LIST_ITEM = re.compile(r'"((?:[^"]|"")*)"|([^",\s]+)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,8 @@ def clone_database(
         else:
             listener(f'Database "{database}" is already complete; keeping it')
         _label(session, database, comment)
-        _carry_settings(session, template, database)
+        _carry_settings(session, template, database, listener)
+        _carry_grants(session, template, database)
         if owner is not None:
             session.execute(
                 sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(database), sql.Identifier(owner))
@@ -94,8 +99,8 @@ def _label(session: Session, database: str, comment: str) -> None:
     session.execute(statement)
 
 
-def _carry_settings(session: Session, template: str, database: str) -> None:
-    """ALTER DATABASE … SET and grants, which a template clone leaves behind.
+def _carry_settings(session: Session, template: str, database: str, listener: Listener) -> None:
+    """ALTER DATABASE … SET, which a template clone leaves behind.
 
     A read-only default is left out: it is a fence, not a setting of the deployment.
     """
@@ -106,26 +111,42 @@ def _carry_settings(session: Session, template: str, database: str) -> None:
         (template,),
     ).fetchall()
     for name, value in settings:
-        # pg_dump writes list settings in the same way: their stored form is already quoted.
-        listed = name in ("search_path", "DateStyle", "session_preload_libraries", "local_preload_libraries")
-        literal = sql.SQL(str(value)) if listed else sql.Literal(value)
-        session.execute(
-            sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-                sql.Identifier(database), sql.Identifier(str(name)), literal
+        try:
+            session.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                    sql.Identifier(database), sql.Identifier(str(name)), _literal(str(name), str(value))
+                )
             )
-        )
+        except errors.InsufficientPrivilege:
+            listener(f'Setting {name} of "{template}" is not carried to "{database}": only a superuser may')
+
+
+def _literal(name: str, value: str) -> sql.Composable:
+    """The stored form of a list is quoted item by item already, as pg_dump knows."""
+    if name not in _QUOTED_LISTS:
+        return sql.Literal(value)
+    items = [bare or quoted.replace('""', '"') for quoted, bare in _LIST_ITEM.findall(value)]
+    return sql.SQL(", ").join(map(sql.Literal, items))
+
+
+def _carry_grants(session: Session, template: str, database: str) -> None:
+    """Who may connect, which a template clone leaves behind: it lets everybody in."""
     grants = session.execute(
-        "SELECT a.privilege_type, pg_get_userbyid(a.grantee), a.is_grantable FROM pg_database d,"
-        " aclexplode(d.datacl) a WHERE d.datname = %s AND a.grantee NOT IN (0, d.datdba)",
+        "SELECT a.privilege_type, a.grantee, pg_get_userbyid(a.grantee), a.is_grantable"
+        " FROM pg_database d LEFT JOIN aclexplode(d.datacl) a ON a.grantee <> d.datdba"
+        " WHERE d.datname = %s AND d.datacl IS NOT NULL",
         (template,),
     ).fetchall()
-    for privilege, role, grantable in grants:
-        statement = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
-            sql.SQL(str(privilege)),
-            sql.Identifier(database),
-            sql.Identifier(str(role)),
-        )
-        session.execute(statement + sql.SQL(" WITH GRANT OPTION" if grantable else ""))
+    if grants:
+        session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+    for privilege, grantee, role, grantable in grants:
+        if privilege is not None:
+            statement = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
+                sql.SQL(str(privilege)),  # type: ignore[arg-type]
+                sql.Identifier(database),
+                sql.Identifier(str(role)) if grantee else sql.SQL("PUBLIC"),
+            )
+            session.execute(statement + sql.SQL(" WITH GRANT OPTION" if grantable else ""))
 
 
 def block_connections(address: DatabaseAddress, database: str, listener: Listener) -> None:

@@ -113,16 +113,21 @@ def terminate_sessions(session: Session, database: str) -> int:
 
     :returns: how many were ended
     """
+    return len(_terminate(session, database))
+
+
+def _terminate(session: Session, database: str) -> set[int]:
+    # The type of a backend is NULL to us where it belongs to a role of which we are no member.
     pids = session.execute(
         "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-        " AND backend_type = 'client backend'",
+        " AND coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL",
         (database,),
     ).fetchall()
-    ended = 0
+    ended = set()
     for (pid,) in pids:
         try:
             session.execute("SELECT pg_terminate_backend(%s)", (pid,))
-            ended += 1
+            ended.add(int(str(pid)))
         except errors.InsufficientPrivilege:
             continue
     return ended
@@ -144,14 +149,14 @@ def run_undisturbed(
     :returns: how many sessions were ended
     :raises ServerUnreachableError: sessions that our role may not end stayed
     """
-    ended = 0
+    ended: set[int] = set()
     stop = threading.Event()
+    detail = ""
 
     def terminate() -> None:
-        nonlocal ended
         with address.maintenance().connect(read_only=False, autocommit=True) as second:
             while not stop.is_set():
-                ended += terminate_sessions(second, database)
+                ended.update(_terminate(second, database))
                 stop.wait(TERMINATE_EVERY)
 
     for attempt in range(1, EXCLUSIVE_ATTEMPTS + 1):
@@ -161,18 +166,20 @@ def run_undisturbed(
         try:
             session.execute(statement)
         except errors.ObjectInUse as err:
-            listener(f'Database "{database}" is still in use (attempt {attempt}): {err.diag.message_detail}')
+            detail = err.diag.message_detail or ""
+            listener(f'Database "{database}" is still in use (attempt {attempt}): {detail}')
         else:
             if ended:
-                listener(f'{ended} session(s) of database "{database}" were ended')
-            return ended
+                listener(f'{len(ended)} session(s) of database "{database}" were ended')
+            return len(ended)
         finally:
             stop.set()
             thread.join()
     raise ServerUnreachableError(
-        f"sessions that this role may not end stay connected after {EXCLUSIVE_ATTEMPTS} attempts",
+        f"what this role may not end still uses it after {EXCLUSIVE_ATTEMPTS} attempts: {detail.rstrip('.')}",
         where=f'database "{database}" on {address.host}:{address.port}',
-        remedy="Close them, or grant pg_signal_backend to the connection's role; then retry",
+        remedy="Close those sessions or prepared transactions, or grant pg_signal_backend to the connection's role;"
+        " then retry",
     )
 
 

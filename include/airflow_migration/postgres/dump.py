@@ -70,7 +70,7 @@ def dump_database(
     return DumpResult(
         path=str(path),
         bytes=sum(entry.stat().st_size for entry in files),
-        tables=sum(1 for entry in files if entry.suffix == ".dat"),
+        tables=sum(1 for entry in files if entry.suffix == ".dat" and entry.name != "toc.dat"),
         seconds=seconds_since(start),
         reused=reused,
     )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_migration.exceptions import ToolError
@@ -17,7 +18,11 @@ GRACE_SECONDS = 10
 TAIL_LINES = 8
 
 _ROW_DATA = re.compile(r"^\s*(\w+: )?(detail|context|statement|command was):|^\s*\[parameters:", re.IGNORECASE)
-_NEXT_MESSAGE = re.compile(r"^\s*$|^(pg_\w+|psql): |^\[|^(INFO|WARNING|ERROR|Traceback|sqlalchemy|psycopg)|^\d{4}-")
+# An empty line or a bracket is no end: a value with several lines may hold both.
+_NEXT_MESSAGE = re.compile(
+    r"^(pg_\w+|psql): |^\[(SQL|\d{4}-\d\d-)|^\(Background|^(INFO|WARNING|ERROR|Traceback|sqlalchemy|psycopg)"
+    r"|^\d{4}-\d\d-\d\d"
+)
 
 
 class RowDataFilter:
@@ -50,7 +55,7 @@ class Client:
 
     def __init__(self, step: str, environment: Mapping[str, str]) -> None:
         self.step = step
-        self._environment = clean_environment() | dict(environment)
+        self._environment = _in_english(clean_environment()) | dict(environment)
         self._process: subprocess.Popen[str] | None = None
 
     def run(
@@ -72,7 +77,7 @@ class Client:
         """
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         try:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 [str(part) for part in argv],
                 env=self._environment,
                 cwd=directory,
@@ -87,15 +92,21 @@ class Client:
             raise ToolError(
                 f"{argv[0]} cannot be started ({err.strerror})", where=self.step, remedy="Install it and retry"
             ) from err
-        assert self._process.stdout is not None
+        assert process.stdout is not None
         without_row_data = RowDataFilter()
-        for line in self._process.stdout:
-            shown = without_row_data(line.rstrip())
-            if shown is not None:
-                tail.append(shown)
-                on_line(shown)
-        self._process.stdout.close()
-        code = self._process.wait()
+        try:
+            for line in process.stdout:
+                shown = without_row_data(line.rstrip())
+                if shown is not None:
+                    tail.append(shown)
+                    on_line(shown)
+            code = process.wait()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            process.stdout.close()
+            self._process = None
         if code and check:
             raise ToolError(
                 f"{Path(argv[0]).name} exited with {code}: {' | '.join(tail)}",
@@ -105,11 +116,23 @@ class Client:
         return code
 
     def stop(self) -> None:
-        """End the program and everything that it started."""
-        if self._process is None or self._process.poll() is not None:
+        """End the program and everything that it started, also what outlives it."""
+        process = self._process
+        if process is None:
             return
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _signal_group(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+        _signal_group(process.pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _in_english(environment: dict[str, str]) -> dict[str, str]:
+    """What a program says is searched for "error:" and DETAIL; only the characters stay the machine's."""
+    if "LC_ALL" in environment:
+        environment["LANG"] = environment.pop("LC_ALL")
+    return environment | {"LC_MESSAGES": "C"}

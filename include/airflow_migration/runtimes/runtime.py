@@ -85,8 +85,9 @@ class Runtime(Protocol):
         keys: Secret,
         argv: Sequence[str],
         settings: Mapping[str, str] = NO_SETTINGS,
+        dags_folder: Path | None = None,
     ) -> CommandOutput:
-        """Run any other `airflow` command of the release."""
+        """Run any other `airflow` command of the release; without `dags_folder` it sees no DAG files."""
 
     def stop(self) -> None:
         """End what is running; called from another thread or a signal handler."""

@@ -118,16 +118,20 @@ class VenvRuntime:
         keys: Secret,
         argv: Sequence[str],
         settings: Mapping[str, str] = NO_SETTINGS,
+        dags_folder: Path | None = None,
     ) -> CommandOutput:
         """Run another `airflow` command on a database; what it prints is logged nowhere.
 
         :param argv: without ``airflow``: ``["connections", "get", "my_db", "-o", "json"]``
+        :param dags_folder: DAG files that the command may read and run; none by default
         """
         wanted = find_release(release)
         airflow = self.prepare(release, lambda _: None) / "bin" / "airflow"
         with _home() as home:
             quiet = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
             variables = airflow_environment(wanted, home, address, keys, quiet | dict(settings))
+            if dags_folder is not None:
+                variables["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags_folder)
             return self._begin(SilentCommand(f"airflow {argv[0]} of Airflow {wanted}", variables)).run(
                 [airflow, *argv], directory=home
             )

@@ -83,7 +83,7 @@ def _choose_aside(migration: Migration) -> str:
             where=f"{migration.final.host}:{migration.final.port}",
             remedy="Choose another target_database, or move that one out of the way by hand",
         )
-    return set_aside_name(migration.plan.target_database, migration.id)
+    return set_aside_name(migration.plan.target_database, migration.plan.token)
 
 
 def _record_rename(migration: Migration, set_aside: str | None) -> None:

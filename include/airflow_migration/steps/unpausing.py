@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from airflow_migration.deployments.control import control_of, fernet_keys_of
 from airflow_migration.metadata import pausing, schedules
@@ -91,13 +92,13 @@ def _have_parsed(migration: Migration, wanted: tuple[str, ...], listener: Listen
 
 def _reserialize(migration: Migration, folder: str, listener: Listener) -> None:
     listener(f"The target's DAG files in {folder} are parsed by {migration.plan.target_release}")
-    settings = dict(control_of(migration.target).settings()) | {"AIRFLOW__CORE__DAGS_FOLDER": folder}
     output = migration.runtime().run(
         migration.plan.target_release,
         migration.final,
         fernet_keys_of(migration.source),
         ["dags", "reserialize"],
-        settings,
+        control_of(migration.target).settings(),
+        Path(folder),
     )
     if output.exit_code:
         listener(f"`airflow dags reserialize` ended with {output.exit_code}")

@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE / "dags_1_10")]
 
 import catalogue  # noqa: E402
 import content  # noqa: E402
-from release_1_10 import Release  # noqa: E402
+from release_1_10 import FORKING_EXECUTOR, Release  # noqa: E402
 
 Database = psycopg.Connection[tuple[object, ...]]
 
@@ -85,7 +85,7 @@ def make(release: Release, database: Database) -> None:
     release.run(
         [
             *(c.argv() for c in content.CONNECTIONS if not c.encrypted),
-            *(["variables", "set", key, value] for key, value in content.PLAIN_VARIABLES.items()),
+            *(["variables", "--set", key, value] for key, value in content.PLAIN_VARIABLES.items()),
         ],
         encrypted=False,
     )
@@ -94,8 +94,15 @@ def make(release: Release, database: Database) -> None:
         wait(database, "parsed", lambda: rows_of(database, "dag") >= len(catalogue.pipelines()) + 1)
         release.run(list(manual_commands(release.reference)))
         wait(database, "quiet", quiet(database))
-    log.info("backfill, run and test by hand")
-    release.run(list(backfill_commands(release.reference)), history="full", executor="DebugExecutor")
+    lengthen(release, database)
+    with database.transaction():
+        database.execute((HERE / "faults.sql").read_bytes())
+
+
+def lengthen(release: Release, database: Database) -> None:
+    """Adds backfills and older history, lets the scheduler go on with it, and ends with commands by hand."""
+    log.info("backfills")
+    release.run(list(backfill_commands(release.reference)), history="full", executor=FORKING_EXECUTOR)
     multiply(database)
     log.info("the scheduler goes on with the whole history and without one file")
     (release.home / "dags" / "gone.py").unlink()
@@ -103,12 +110,9 @@ def make(release: Release, database: Database) -> None:
     with release.scheduler(history="full"):
         wait(database, "parsed again", lambda: parsed_since(database, since))
         wait(database, "quiet", quiet(database))
-    release.run(
-        [*([["dags", "pause", p.dag_id] for p in catalogue.pipelines() if p.paused]), *hand_commands(release.reference)],
-        history="full",
-    )
-    with database.transaction():
-        database.execute((HERE / "faults.sql").read_text(encoding="utf-8"))
+    log.info("pause, run and test by hand")
+    by_hand = [*(["dags", "pause", p.dag_id] for p in catalogue.pipelines() if p.paused), *hand_commands(release.reference)]
+    release.run(by_hand, history="full")
 
 
 def user_commands() -> Iterator[list[str]]:
@@ -121,7 +125,7 @@ def user_commands() -> Iterator[list[str]]:
 def settings_commands() -> Iterator[list[str]]:
     """Variables with a key configured, and pools."""
     for key, value in content.ENCRYPTED_VARIABLES.items():
-        yield ["variables", "set", "--", key, value]
+        yield ["variables", "--set", key, value]  # `variables set` keeps only the first letter in 1.10.15
     for name, slots in content.POOLS.items():
         yield ["pool", "-s", name, str(slots), f"pool {name}"]  # `pools set` fails in 1.10.15
 
@@ -219,7 +223,7 @@ def multiply(database: Database) -> None:
         cursor.execute("CREATE TEMP TABLE history (dag_id text, block interval, period interval, copies int) ON COMMIT DROP")
         cursor.executemany("INSERT INTO history VALUES (%s, %s, %s, %s)", plan)
         cursor.execute("SELECT setseed(0.11015)")
-        cursor.execute((HERE / "multiply.sql").read_text(encoding="utf-8"))
+        cursor.execute((HERE / "multiply.sql").read_bytes())
     log.info("multiplied to %d runs, %d task instances", rows_of(database, "dag_run"), rows_of(database, "task_instance"))
 
 

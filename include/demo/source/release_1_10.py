@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 HERE = Path(__file__).resolve().parent
+FORKING_EXECUTOR = "demo_executor.ForkingLocalExecutor"
 
 #: Runs the commands given on standard input one after the other in forks: one start of Airflow instead of hundreds,
 #: and no secret in the arguments of a process. ``sys.argv`` is set because 1.10 writes it into its log table.
@@ -112,7 +113,7 @@ class Release:
     @contextmanager
     def scheduler(self, *, history: Literal["short", "full"]) -> Iterator[None]:
         """The real scheduler while the block runs, stopped by SIGTERM as an administrator does it."""
-        environ = self.environ(history=history, executor="demo_executor.ForkingLocalExecutor", fernet_key=self.fernet_key)
+        environ = self.environ(history=history, executor=FORKING_EXECUTOR, fernet_key=self.fernet_key)
         with (self.home / "scheduler.log").open("ab") as log:
             process = subprocess.Popen(
                 [self.environment / "bin" / "airflow", "scheduler"],

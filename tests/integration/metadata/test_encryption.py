@@ -57,9 +57,7 @@ def test_no_key_is_told_from_a_wrong_one(session: Session) -> None:
 
 
 def test_a_source_without_encryption_needs_no_key(session: Session) -> None:
-    session.execute(
-        "UPDATE connection SET is_encrypted = false, password = 'clear', is_extra_encrypted = false"
-    )
+    session.execute("UPDATE connection SET is_encrypted = false, password = 'clear', is_extra_encrypted = false")
     session.execute("UPDATE connection SET extra = NULL")
     session.execute("UPDATE variable SET is_encrypted = NULL, val = 'clear'")
     found = survey(session, Secret(""))
@@ -106,8 +104,7 @@ def test_triggers_say_themselves_whether_they_are_encrypted(
     token = Fernet(fernet_key.reveal().encode()).encrypt(b"{}").decode()
     with corpus("2.10.5").connect(read_only=False) as session:
         session.execute(
-            "INSERT INTO trigger (classpath, kwargs, created_date)"
-            " VALUES ('a', '{}', now()), ('b', %s, now())",
+            "INSERT INTO trigger (classpath, kwargs, created_date) VALUES ('a', '{}', now()), ('b', %s, now())",
             (token,),
         )
         found = next(column for column in survey(session, fernet_key).columns if column.table == "trigger")
@@ -127,9 +124,7 @@ def test_tables_and_columns_that_are_missing_are_left_out(session: Session, fern
     ]
 
 
-def test_digests_do_not_depend_on_the_key_but_on_the_value_and_the_salt(
-    session: Session, fernet_key: Secret
-) -> None:
+def test_digests_do_not_depend_on_the_key_but_on_the_value_and_the_salt(session: Session, fernet_key: Secret) -> None:
     salt = os.urandom(32)
     before = digests(session, fernet_key, salt)
     rows = session.execute("SELECT id, val FROM variable WHERE key = 'token'").fetchone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -156,19 +155,11 @@ def migration(source_1_10: DatabaseAddress, upgraded: DatabaseAddress, new_datab
 def parse(runtimes: VenvRuntime, fernet_key: Secret, tmp_path: Path) -> Callable[[Migration], None]:
     """What the target's DAG processor does at its first parse, by the target's own command."""
     (tmp_path / "ported.py").write_text(PORTED_DAGS)
-    bundle = {
-        "name": "dags-folder",
-        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-        "kwargs": {"path": str(tmp_path)},
-    }
-    settings = {
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
-        "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True",
-    }
+    settings = {"AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True"}
 
     def run(migration: Migration) -> None:
         command = ["dags", "reserialize"]
-        done = runtimes.run("3.3.2", migration.working, fernet_key, command, settings)
+        done = runtimes.run("3.3.2", migration.working, fernet_key, command, settings, tmp_path)
         assert done.exit_code == 0, done.output.reveal()
 
     return run

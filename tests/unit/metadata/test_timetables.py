@@ -16,17 +16,9 @@ from airflow_migration.metadata.timetables import (
 )
 
 UTC = timezone.utc
-CRONS = (
-    "0 0 * * *",
-    "30 2 * * *",
-    "@hourly",
-    "*/7 * * * *",
-    "0 */2 * * *",
-    "0 1 * * 1-5",
-    "@monthly",
-    "@quarterly",
-)
-CRONS += ("15 1,13 * * *", "0 0 29 2 *", "0 0 1 1 *", "5 * * * * 30", "0 0 L * *", "@weekly")
+CRONS: tuple[str, ...] = ("0 0 * * *", "30 2 * * *", "@hourly", "*/7 * * * *", "0 */2 * * *", "0 1 * * 1-5")
+CRONS += ("@weekly", "@monthly", "@quarterly", "15 1,13 * * *", "0 0 29 2 *", "0 0 1 1 *", "0 0 L * *")
+CRONS += ("5 * * * * 30",)
 ZONES = (
     "UTC",
     "Europe/Amsterdam",
@@ -124,9 +116,7 @@ def test_months_and_microseconds_are_added() -> None:
     month = '{"type": "relativedelta", "attrs": {"months": 1, "days": 0}}'
     assert interval_end(read_schedule(month, None, "UTC"), when("2021-01-31")) == when("2021-02-28")
     short = '{"type": "timedelta", "attrs": {"days": 0, "seconds": 90, "microseconds": 5}}'
-    assert interval_end(read_schedule(short, None, None), when("2021-01-01")) == when(
-        "2021-01-01T00:01:30.000005"
-    )
+    assert interval_end(read_schedule(short, None, None), when("2021-01-01")) == when("2021-01-01T00:01:30.000005")
 
 
 @pytest.mark.parametrize(

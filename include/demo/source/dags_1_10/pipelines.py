@@ -143,8 +143,16 @@ def build_short(dag):
 
 def build_sensor(dag):
     (
+        # A shorter interval lets the scheduler queue it again before it has read the executor's last word on it.
         PythonSensor(
-            task_id="wait", python_callable=arrived, mode="reschedule", poke_interval=2, timeout=600, pool="sensors", dag=dag
+            task_id="wait",
+            python_callable=arrived,
+            mode="reschedule",
+            poke_interval=20,
+            timeout=600,
+            retries=0,
+            pool="sensors",
+            dag=dag,
         )
         >> PythonOperator(task_id="extract", python_callable=extract, provide_context=True, dag=dag)
         >> DummyOperator(task_id="archive", dag=dag)

@@ -1,0 +1,91 @@
+"""Connections in the environment and a task's context without a scheduler, for one operator at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_migration.planning.options import Options
+from airflow_migration.postgres.address import DatabaseAddress
+
+RUN_ID = "manual__operators"
+
+
+@dataclass
+class Task:
+    """What an operator sees of its task instance: XComs, as they are kept in the run."""
+
+    xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
+    task_id: str = ""
+
+    def xcom_pull(self, *, task_ids: str, key: str = "return_value") -> Any:
+        return self.xcoms.get((task_ids, key))
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+
+
+@dataclass
+class Run:
+    """One run of the DAG, an operator at a time, with the XComs of the earlier ones."""
+
+    conf: dict[str, Any]
+    task: Task = field(default_factory=Task)
+
+    def execute(self, operator: Any) -> Any:
+        """Execute and keep the result as its XCom, which must be plain JSON."""
+        self.task.task_id = operator.task_id
+        operator.migration_id = RUN_ID
+        defaults = {name: each.default for name, each in Options.__dataclass_fields__.items()}
+        context = {
+            "ti": self.task,
+            "params": defaults | self.conf,
+            "dag_run": SimpleNamespace(dag_id="migrate_airflow", run_id=RUN_ID, conf=self.conf),
+        }
+        result = operator.execute(context)
+        self.task.xcom_push(key="return_value", value=result)
+        return result
+
+    def error(self, task_id: str) -> dict[str, str]:
+        """What a failed task left under its key."""
+        error: dict[str, str] = self.task.xcoms[task_id, "error"]
+        return error
+
+
+@pytest.fixture
+def new_run() -> Callable[..., Run]:
+    """A run with the given conf; nobody needs to approve it."""
+    return lambda **conf: Run(conf={"require_approval": False} | conf)
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Describes a deployment as a connection: ``connect("migration_source", address, secret_fernet_key=…)``."""
+
+    def describe(conn_id: str, address: DatabaseAddress, *, password: str | None = None, **extra: Any) -> None:
+        content = {
+            "conn_type": "airflow_deployment",
+            "host": address.host,
+            "port": address.port,
+            "login": address.user,
+            "password": address.password.reveal() if password is None else password,
+            "schema": address.database,
+            "extra": extra,
+        }
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(content))
+
+    return describe
+
+
+@pytest.fixture
+def target_env(tmp_path: Path) -> Path:
+    """The settings of a target with a key of its own."""
+    path = tmp_path / "airflow.env"
+    path.write_text("AIRFLOW__CORE__FERNET_KEY=b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=\n")
+    return path

@@ -1,0 +1,130 @@
+"""Bad input gets one clear sentence before anything is changed, and is not tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_migration.operators.preflight import WORDS_KEY, PreflightOperator
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.secret import Secret
+
+OTHER_KEY = "b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA="
+
+
+@pytest.fixture
+def preflight() -> PreflightOperator:
+    return PreflightOperator(task_id="preflight")
+
+
+@pytest.fixture
+def source(corpus: Callable[[str], DatabaseAddress]) -> DatabaseAddress:
+    return corpus("1.10.15")
+
+
+@pytest.fixture
+def deployments(
+    connect: Any, source: DatabaseAddress, fernet_key: Secret, target_env: Path, tmp_path: Path, runtimes: Any
+) -> Callable[..., None]:
+    """Describes both; an argument says what is wrong with one of them."""
+
+    def describe(*, source_of: dict[str, Any] | None = None, target_of: dict[str, Any] | None = None) -> None:
+        there = {"address": source, "secret_fernet_key": fernet_key.reveal()} | (source_of or {})
+        control = {"kind": "env_file", "path": str(target_env)}
+        environments = {release: str(runtimes.prepare(release, lambda line: None)) for release in ("2.11.2", "3.3.2")}
+        here = {
+            "address": source.on(f"new {tmp_path.name}"),
+            "control": control,
+            "runtime": {"kind": "venv", "environments": environments},
+        } | (target_of or {})
+        connect("migration_source", **_arguments(there))
+        connect("migration_target", **_arguments(here))
+
+    return describe
+
+
+def _arguments(described: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if value is not None}
+
+
+def test_a_good_plan_is_in_xcom_and_in_words(deployments: Any, new_run: Any, preflight: PreflightOperator) -> None:
+    deployments()
+    run = new_run()
+    plan = run.execute(preflight)["result"]
+    assert [hop["release"] for hop in plan["hops"]] == ["2.11.2", "3.3.2"]
+    assert plan["transfer"] == "clone"
+    assert plan["working_database"] in run.task.xcom_pull(task_ids="preflight", key=WORDS_KEY)
+
+
+def _refuse(run: Any, preflight: PreflightOperator, *named: str) -> None:
+    with pytest.raises(AirflowFailException) as caught:
+        run.execute(preflight)
+    error = run.error("preflight")
+    assert error["remedy"]
+    for name in named:
+        assert name in str(caught.value)
+
+
+def test_a_missing_connection(monkeypatch: pytest.MonkeyPatch, new_run: Any, preflight: PreflightOperator) -> None:
+    _refuse(new_run(source_conn_id="nobody_made_it", target_conn_id="nor_this"), preflight, "nor_this")
+
+
+def test_a_wrong_password(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, source: DatabaseAddress
+) -> None:
+    deployments(source_of={"password": "not-the-password"})
+    _refuse(new_run(), preflight, source.user, "password")
+
+
+def test_no_airflow_database(deployments: Any, new_run: Any, preflight: PreflightOperator, new_database: Any) -> None:
+    empty = new_database()
+    deployments(source_of={"address": empty})
+    _refuse(new_run(), preflight, empty.database, "not Airflow's metadata database")
+
+
+def test_a_target_database_that_is_in_use(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, corpus: Any
+) -> None:
+    used = corpus("2.10.5")
+    deployments(target_of={"address": used})
+    _refuse(new_run(), preflight, used.database, "runs of its own")
+
+
+def test_an_unknown_param(deployments: Any, new_run: Any, preflight: PreflightOperator) -> None:
+    deployments()
+    _refuse(new_run(transferr="clone"), preflight, "transferr")
+
+
+@pytest.mark.parametrize("key", [OTHER_KEY, None])
+def test_a_wrong_or_missing_fernet_key(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, key: str | None, source: DatabaseAddress
+) -> None:
+    deployments(source_of={"secret_fernet_key": key})
+    run = new_run()
+    _refuse(run, preflight, "fernet key")
+    assert OTHER_KEY not in str(run.task.xcoms)
+    with source.connect() as session:
+        assert session.execute("SELECT to_regnamespace('airflow_migration')").fetchone() == (None,)
+
+
+def test_source_and_target_are_one_database(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, source: DatabaseAddress
+) -> None:
+    deployments(target_of={"address": source})
+    _refuse(new_run(), preflight, source.database)
+
+
+def test_the_source_is_the_control_airflows_own_database(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, source: DatabaseAddress
+) -> None:
+    with source.connect(read_only=False) as session:
+        session.execute(
+            "INSERT INTO dag_run (dag_id, run_id, execution_date, state)"
+            " VALUES ('migrate_airflow', 'manual__operators', now(), 'running')"
+        )
+    deployments()
+    _refuse(new_run(), preflight, "control Airflow")

@@ -1,0 +1,392 @@
+"""Whatever is wrong is told in one clear sentence, before anything is changed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.exceptions import (
+    InvalidInputError,
+    MigrationError,
+    PreflightError,
+    ServerUnreachableError,
+)
+from airflow_migration.metadata import journal, pausing
+from airflow_migration.planning.plan import Plan
+from airflow_migration.postgres import databases
+from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.secret import Secret
+
+Corpus = Callable[[str], DatabaseAddress]
+NewDatabase = Callable[..., DatabaseAddress]
+NewRole = Callable[..., DatabaseAddress]
+Owned = Callable[[DatabaseAddress, DatabaseAddress], DatabaseAddress]
+Hold = Callable[[DatabaseAddress], Session]
+PlanFor = Callable[..., Plan]
+
+OTHER_KEY = "u5MYnb3OKJ5eVA4v2uZ_Dxsj1Bz6T6yYc5AuSlhtTsE="
+
+
+@dataclass
+class Case:
+    """A source of 1.10.15 and a target on the same server, both of one ordinary role; all is well."""
+
+    source: Deployment
+    target: Deployment
+    role: DatabaseAddress
+    superuser: DatabaseAddress
+    plan_for: PlanFor
+
+    def plan(self, **options: Any) -> Plan:
+        return self.plan_for(self.source, self.target, **options)
+
+    def on_source(self, statement: str, *values: object) -> None:
+        with self.superuser.on(self.source.address.database).connect(read_only=False) as conn:
+            conn.execute(statement, values or None)  # type: ignore[arg-type]
+
+    @contextmanager
+    def refused(self, kind: type[MigrationError], *names: str) -> Iterator[None]:
+        """It raises that error, which names these things and no secret, and nothing has changed."""
+        before = self._state()
+        with pytest.raises(kind) as caught:
+            yield
+        assert type(caught.value) is kind
+        text = str(caught.value)
+        for name in names:
+            assert name in text, text
+        for secret in ("never-shown", OTHER_KEY, self.source.fernet_keys.reveal() or OTHER_KEY):
+            assert secret not in text
+        assert self._state() == before
+
+    def _state(self) -> tuple[object, ...]:
+        with self.superuser.connect() as conn:
+            names = conn.execute("SELECT datname, datdba FROM pg_database ORDER BY 1").fetchall()
+        with self.superuser.on(self.source.address.database).connect() as conn:
+            schemas = conn.execute("SELECT nspname FROM pg_namespace ORDER BY 1").fetchall()
+            if conn.execute("SELECT to_regclass('dag')").fetchone() == (None,):
+                return names, schemas
+            return names, schemas, conn.execute("SELECT dag_id, is_paused FROM dag ORDER BY 1").fetchall()
+
+
+@pytest.fixture
+def case(
+    corpus: Corpus, new_role: NewRole, owned: Owned, deployment: Callable[..., Deployment], plan_for: PlanFor,
+    fernet_key: Secret, postgres_server: DatabaseAddress,
+) -> Case:  # fmt: skip
+    role = new_role()
+    source = owned(corpus("1.10.15"), role)
+    return Case(
+        source=deployment(source, fernet_keys=fernet_key),
+        target=deployment(role.on(source.database + " target")),
+        role=role,
+        superuser=postgres_server,
+        plan_for=plan_for,
+    )
+
+
+def test_an_ordinary_owner_gets_a_plan_and_nothing_is_changed(case: Case) -> None:
+    before = case._state()
+    plan = case.plan()
+    assert case._state() == before
+    assert (plan.source_release, plan.target_release, plan.transfer) == ("1.10.15", "3.3.2", "clone")
+    assert [hop.release for hop in plan.hops][-1] == "3.3.2"
+    assert plan.target_database == case.target.address.database
+    assert plan.source_size > 1_000_000
+    assert plan.set_aside_as is None
+    assert not [finding for finding in plan.findings if finding.severity == "blocker"]
+
+
+def test_a_second_preflight_of_the_same_migration_says_the_same(case: Case) -> None:
+    case.on_source("UPDATE dag SET is_paused = false WHERE dag_id = (SELECT min(dag_id) FROM dag)")
+    first = case.plan()
+    with case.source.address.connect(read_only=False) as conn:
+        pausing.pause_dags(conn, migration_id=first.migration_id, target="t")
+    second = case.plan()
+    assert second.active_dags == first.active_dags > 0
+    assert second.frozen_database == first.frozen_database
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_wrong_password(case: Case, side: str) -> None:
+    deployment = getattr(case, side)
+    wrong = replace(deployment, address=replace(deployment.address, password=Secret("wrong-and-never-shown")))
+    setattr(case, side, wrong)
+    with case.refused(InvalidInputError, case.role.user, "password"):
+        case.plan()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_host_that_does_not_answer(case: Case, side: str) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        deployment = getattr(case, side)
+        setattr(case, side, replace(deployment, address=replace(deployment.address, port=port)))
+        good = case.source if side == "target" else replace(case.source, address=replace(case.source.address, port=case.superuser.port))
+        with replace(case, source=good).refused(ServerUnreachableError, f"127.0.0.1:{port}"):
+            case.plan()
+
+
+def test_a_source_database_that_is_not_there(case: Case, new_database: NewDatabase) -> None:
+    missing = replace(case.source, address=case.source.address.on("no such database"))
+    with case.refused(InvalidInputError, "no such database"):
+        case.plan_for(missing, case.target)
+
+
+def test_a_source_that_is_no_airflow(case: Case, new_database: NewDatabase, owned: Owned) -> None:
+    case.source = replace(case.source, address=owned(new_database(), case.role))
+    with case.refused(InvalidInputError, case.source.address.database, "not Airflow"):
+        case.plan()
+
+
+def test_a_source_with_a_table_that_is_called_like_airflow_s(case: Case, new_database: NewDatabase, owned: Owned) -> None:
+    other = new_database()
+    with other.connect(read_only=False) as conn:
+        conn.execute("CREATE TABLE dag_run (of_something_else int)")
+    case.source = replace(case.source, address=owned(other, case.role))
+    with case.refused(InvalidInputError, other.database, "not Airflow"):
+        case.plan()
+
+
+def existing_target(case: Case, address: DatabaseAddress, owned: Owned, role: DatabaseAddress | None = None) -> None:
+    """Give a database the target's name."""
+    name = case.target.address.database
+    databases.rename_database(case.superuser, address.database, name, lambda _: None)
+    owned(case.superuser.on(name), role or case.role)
+
+
+@pytest.mark.parametrize("content", ["nothing", "other tables", "another alembic", "runs"])
+def test_a_target_database_that_is_no_fresh_airflow(
+    case: Case, corpus: Corpus, new_database: NewDatabase, owned: Owned, content: str
+) -> None:
+    address = corpus("2.10.5") if content == "runs" else new_database()
+    with address.connect(read_only=False) as conn:
+        if content == "other tables":
+            conn.execute("CREATE TABLE customers ()")
+        if content == "another alembic":
+            conn.execute("CREATE TABLE alembic_version (); CREATE TABLE customers ()")
+    existing_target(case, address, owned)
+    with case.refused(PreflightError, case.target.address.database):
+        case.plan()
+
+
+def test_a_fresh_airflow_is_set_aside(case: Case, corpus: Corpus, owned: Owned) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as conn:
+        conn.execute("TRUNCATE dag_run, task_instance CASCADE")
+    existing_target(case, address, owned)
+    plan = case.plan()
+    assert plan.set_aside_as
+    assert plan.set_aside_as.startswith(case.target.address.database)
+    assert len({plan.set_aside_as, plan.target_database, plan.working_database, plan.frozen_database}) == 4
+
+
+def test_a_fresh_airflow_that_the_target_s_login_may_not_rename(
+    case: Case, corpus: Corpus, owned: Owned, new_role: NewRole
+) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as conn:
+        conn.execute("TRUNCATE dag_run, task_instance CASCADE")
+        conn.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC")
+    existing_target(case, address, owned, new_role())
+    with case.refused(PreflightError, case.target.address.database, case.role.user):
+        case.plan()
+
+
+def test_another_target_database_by_param(case: Case) -> None:
+    plan = case.plan(target_database='chosen "by hand"')
+    assert plan.target_database == 'chosen "by hand"'
+    assert plan.working_database.startswith('chosen "by hand"__')
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "ü" * 32])
+def test_a_name_that_postgres_would_cut(case: Case, name: str) -> None:
+    with case.refused(PreflightError, name, "63"):
+        case.plan(target_database=name)
+
+
+def test_a_name_that_no_connection_string_can_hold(case: Case) -> None:
+    with case.refused(PreflightError, "what?"):
+        case.plan(target_database="what?")
+
+
+def test_a_wrong_key(case: Case) -> None:
+    case.source = replace(case.source, fernet_keys=Secret(OTHER_KEY))
+    with case.refused(PreflightError, "key"):
+        case.plan()
+
+
+def test_no_key(case: Case) -> None:
+    case.source = replace(case.source, fernet_keys=Secret(""))
+    with case.refused(PreflightError, "key"):
+        case.plan()
+
+
+def test_a_second_key_is_enough(case: Case, fernet_key: Secret) -> None:
+    case.source = replace(case.source, fernet_keys=Secret(f"{OTHER_KEY},{fernet_key.reveal()}"))
+    assert case.plan()
+
+
+def test_one_value_that_no_key_reads(case: Case) -> None:
+    case.on_source("UPDATE variable SET val = 'gAAAAA' || val WHERE id = (SELECT min(id) FROM variable WHERE is_encrypted)")
+    with case.refused(PreflightError, "variable.val"):
+        case.plan()
+
+
+def test_source_equals_target(case: Case) -> None:
+    case.target = replace(case.target, address=case.source.address)
+    with case.refused(PreflightError, case.source.address.database):
+        case.plan()
+
+
+def test_source_equals_target_by_another_name_of_the_host(case: Case) -> None:
+    case.target = replace(case.target, address=replace(case.source.address, host="localhost"))
+    with case.refused(PreflightError, case.source.address.database):
+        case.plan()
+
+
+def test_source_equals_target_by_param(case: Case) -> None:
+    with case.refused(PreflightError, case.source.address.database):
+        case.plan(target_database=case.source.address.database)
+
+
+def test_the_source_is_the_control_airflow_s_own_database(case: Case) -> None:
+    case.on_source(
+        "INSERT INTO dag_run SELECT (jsonb_populate_record(r, jsonb_build_object('id', 99999, 'dag_id', %s::text,"
+        " 'run_id', %s::text, 'state', 'running', 'execution_date', now()))).* FROM dag_run r LIMIT 1",
+        "migrate_airflow",
+        "manual__of_the_tests",
+    )
+    with case.refused(PreflightError, "control Airflow"):
+        case.plan()
+    case.on_source("UPDATE dag_run SET state = 'success' WHERE id = 99999")
+    assert case.plan()
+
+
+def test_an_open_migration_of_another_id(case: Case) -> None:
+    with case.source.address.connect(read_only=False) as conn:
+        journal.open_migration(conn, "the other one", "t")
+    with case.refused(PreflightError, "the other one"):
+        case.plan()
+
+
+def test_a_migration_that_has_ended(case: Case) -> None:
+    with case.source.address.connect(read_only=False) as conn:
+        journal.open_migration(conn, "run 1", "t")
+        journal.set_state(conn, "run 1", journal.CLOSED)
+    with case.refused(PreflightError, "run 1"):
+        case.plan()
+    assert case.plan(migration_id="run 2")
+
+
+def test_a_database_with_a_name_that_we_need(case: Case, new_database: NewDatabase) -> None:
+    for name in (case.plan().frozen_database, case.plan().working_database):
+        new_database(name)
+        with case.refused(PreflightError, name):
+            case.plan()
+        databases.drop_database(case.superuser, name, lambda _: None)
+
+
+def alter(case: Case, statement: str, *names: str) -> None:
+    with case.superuser.connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+
+def test_a_role_that_may_not_create_databases(case: Case) -> None:
+    alter(case, "ALTER ROLE {} NOCREATEDB", case.role.user)
+    with case.refused(PreflightError, f'ALTER ROLE "{case.role.user.replace(chr(34), chr(34) * 2)}" CREATEDB'):
+        case.plan()
+
+
+def test_a_source_of_which_the_role_is_not_the_owner(case: Case, new_role: NewRole) -> None:
+    other = new_role()
+    name = sql.Identifier(other.user)
+    with case.superuser.on(case.source.address.database).connect(read_only=False) as conn:
+        conn.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA public TO {}").format(name))
+    case.source = replace(case.source, address=other.on(case.source.address.database))
+    with case.refused(PreflightError, other.user, "own"):
+        case.plan()
+
+
+def test_a_source_that_the_role_may_not_even_read(case: Case, new_role: NewRole) -> None:
+    other = new_role()
+    case.source = replace(case.source, address=other.on(case.source.address.database))
+    with case.refused(InvalidInputError, other.user, case.source.address.database):
+        case.plan()
+
+
+def test_a_target_role_to_which_nothing_can_be_given(case: Case, new_role: NewRole) -> None:
+    other = new_role()
+    case.target = replace(case.target, address=other.on(case.target.address.database))
+    with case.refused(PreflightError, other.user, case.role.user):
+        case.plan()
+    alter(case, "GRANT {} TO {}", other.user, case.role.user)
+    assert case.plan()
+
+
+@pytest.mark.parametrize("head", ["3c20cacc0044", "cafebabe0000"])
+def test_a_head_between_two_releases_or_of_none(case: Case, head: str) -> None:
+    case.on_source("UPDATE alembic_version SET version_num = %s", head)
+    with case.refused(InvalidInputError, head):
+        case.plan()
+
+
+def test_a_downgrade(case: Case, corpus: Corpus, owned: Owned) -> None:
+    case.source = replace(case.source, address=owned(corpus("2.10.5"), case.role))
+    case.target = replace(case.target, airflow_version="2.2.5")
+    with case.refused(InvalidInputError, "2.2.5"):
+        case.plan()
+
+
+def test_a_release_that_nobody_knows(case: Case) -> None:
+    case.target = replace(case.target, airflow_version="9.9.9")
+    with case.refused(InvalidInputError, "9.9.9"):
+        case.plan()
+
+
+def test_a_connection_that_names_another_release_than_the_database(case: Case) -> None:
+    case.source = replace(case.source, airflow_version="2.2.5")
+    with case.refused(InvalidInputError, "2.2.5", "1.10.15"):
+        case.plan()
+
+
+def test_two_schemas(case: Case) -> None:
+    case.target = replace(case.target, address=replace(case.target.address, schema="airflow"))
+    with case.refused(PreflightError, "airflow", "public"):
+        case.plan()
+
+
+def test_an_environment_file_that_is_not_there(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.env"
+    case.target = replace(case.target, control={"kind": "env_file", "path": str(path)})
+    with case.refused(PreflightError, str(path)):
+        case.plan()
+
+
+def test_a_target_without_control_and_a_person_who_was_to_approve(case: Case) -> None:
+    with case.refused(PreflightError, "control"):
+        case.plan(require_approval=True)
+
+
+def test_sessions_that_the_role_may_not_end_are_named(case: Case, hold: Hold, new_role: NewRole) -> None:
+    other = new_role()
+    hold(case.superuser.on(case.source.address.database))
+    hold(other.on(case.source.address.database))
+    found = [finding for finding in case.plan().findings if finding.check == "sessions"]
+    assert [set(finding.evidence) for finding in found] == [{case.superuser.user, other.user}]
+    assert found[0].severity == "warning"
+
+
+def test_every_finding_is_told_to_the_listener(case: Case) -> None:
+    heard: list[str] = []
+    plan = case.plan(heard=heard)
+    for finding in plan.findings:
+        assert any(finding.summary in line for line in heard)

@@ -1,0 +1,79 @@
+"""Params of a run: what does not work is refused, not ignored."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.planning.options import Options
+
+
+def read(**params: Any) -> Options:
+    return Options.from_params(params, list(params))
+
+
+def test_nothing_given_is_the_documented_default() -> None:
+    assert read() == Options()
+
+
+def test_every_param_is_taken() -> None:
+    params = {
+        "source_conn_id": "s",
+        "target_conn_id": "t",
+        "transfer": "dump",
+        "target_database": 'a "name"',
+        "fernet": "swap",
+        "backup": False,
+        "drain_timeout": 0,
+        "on_drain_timeout": "proceed",
+        "require_approval": False,
+        "unpause": "none",
+        "fence_source": False,
+    }
+    assert set(params) == set(Options.__dataclass_fields__)
+    assert asdict(read(**params)) == params
+
+
+def test_defaults_of_the_dag_count_where_nothing_is_given() -> None:
+    assert Options.from_params({"drain_timeout": 7}, []).drain_timeout == 7
+
+
+@pytest.mark.parametrize("name", ["source_con_id", "history_days", "Backup", ""])
+def test_an_unknown_param_is_refused_and_named(name: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        Options.from_params({"backup": True}, ["backup", name])
+    assert name in caught.value.problem
+    assert "source_conn_id" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("transfer", "data_only"),
+        ("transfer", None),
+        ("transfer", ["clone"]),
+        ("fernet", "keep"),
+        ("fernet", "reencrypt"),
+        ("on_drain_timeout", "wait"),
+        ("unpause", "all"),
+        ("unpause", ""),
+    ],
+)
+def test_a_value_that_does_not_work_yet_is_refused_and_named(name: str, value: object) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        read(**{name: value})
+    assert name in caught.value.problem
+
+
+@pytest.mark.parametrize("ids", [[], ["one"], ["one", "ü 2"]])
+def test_dag_ids_to_unpause_are_a_tuple(ids: list[str]) -> None:
+    assert read(unpause=ids).unpause == tuple(ids)
+
+
+def test_the_caller_s_params_stay_as_they_are() -> None:
+    params = {"unpause": ["one"]}
+    Options.from_params(params, ["unpause"])
+    assert params == {"unpause": ["one"]}

@@ -1,0 +1,107 @@
+"""A plan survives the way between two tasks, and tells a person what will happen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.hops import plan_hops
+from airflow_migration.planning.options import Options
+from airflow_migration.planning.plan import Plan, frozen_name, set_aside_name, working_name
+
+TOKEN = "0123456789"
+
+PLAN = Plan(
+    migration_id="manual__2026-11-22T02:21:00+00:00",
+    token=TOKEN,
+    options=Options(),
+    transfer="clone",
+    source_release="1.10.15",
+    source_head="03afc6b6f902",
+    target_release="3.3.2",
+    target_head="d2f4e1b3c5a7",
+    hops=plan_hops("03afc6b6f902", "3.3.2"),
+    source_database='a "source"',
+    source_server="h:5432 (PostgreSQL 15.18)",
+    target_server="h:5432 (PostgreSQL 15.18)",
+    frozen_database="the frozen",
+    working_database="the working",
+    target_database="the target",
+    set_aside_as="the fresh one",
+    source_size=5_300_000_000,
+    active_dags=17,
+    in_flight=4,
+    findings=(
+        Finding(check="a", severity="warning", summary="two rows are odd", count=2, evidence=("x", "ü"), repair="r"),
+        Finding(check="b", severity="ok", summary="nothing here"),
+    ),
+)
+
+PLANS = {
+    "clone": PLAN,
+    "dump": replace(PLAN, transfer="dump"),
+    "no hops": replace(PLAN, hops=(), findings=()),
+    "nothing set aside": replace(PLAN, set_aside_as=None),
+    "named DAGs": replace(PLAN, options=Options(unpause=("one", "two"), backup=False)),
+    "nothing unpaused": replace(PLAN, options=Options(unpause="none", fence_source=False)),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_plan_comes_back_from_json_as_it_was(plan: Plan) -> None:
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_the_json_handed_in_is_not_changed() -> None:
+    data = json.loads(json.dumps(PLAN.to_json()))
+    Plan.from_json(data)
+    assert data == json.loads(json.dumps(PLAN.to_json()))
+
+
+def test_a_dump_is_made_for_another_server_or_as_a_backup() -> None:
+    assert PLANS["dump"].needs_dump
+    assert PLANS["clone"].needs_dump
+    assert not PLANS["named DAGs"].needs_dump
+    assert replace(PLANS["dump"], options=Options(backup=False)).needs_dump
+
+
+def test_the_words_mention_every_step() -> None:
+    words = PLAN.in_words()
+    for said in (
+        "paused", "17", "Running tasks", "4 are in flight", "3600 s", "cloned", "the frozen", "dumped", "the working",
+        "fernet key", "repaired", "1.10.15 → 2.11.2 → 3.3.2", "mended", "compared", "read-only", "set aside",
+        "the fresh one", "becomes `the target`", "restarted", "unpaused", "two rows are odd", "5.3 GB",
+    ):  # fmt: skip
+        assert said in words, said
+    assert "nothing here" not in words
+
+
+def test_the_words_leave_out_what_will_not_happen() -> None:
+    assert "No upgrade" in PLANS["no hops"].in_words()
+    assert "set aside" not in PLANS["nothing set aside"].in_words()
+    assert "pg_restore" in PLANS["dump"].in_words()
+    assert "dumped" not in PLANS["named DAGs"].in_words()
+    assert "one, two" in PLANS["named DAGs"].in_words()
+    assert "No DAG is unpaused" in PLANS["nothing unpaused"].in_words()
+    assert "read-only" not in PLANS["nothing unpaused"].in_words()
+
+
+def test_steps_are_numbered_from_one() -> None:
+    numbers = [line.split(".")[0] for line in PLAN.in_words().splitlines() if line[:1].isdigit()]
+    assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+    assert len(numbers) > 8
+
+
+@pytest.mark.parametrize("base", ["airflow", "a" * 63, "ü" * 31, "日本" * 10, "😀" * 15, 'quo"ted', "x"])
+def test_names_fit_into_postgres_and_differ(base: str) -> None:
+    names = [base, frozen_name(base, TOKEN), working_name(base, TOKEN), set_aside_name(base, TOKEN)]
+    assert len(set(names)) == 4
+    for name in names:
+        assert len(name.encode()) <= 63
+        assert name.encode().decode() == name
+    for name in names[1:]:
+        assert name.endswith(TOKEN)
+        assert base.startswith(name[: name.index("__")])

@@ -1,0 +1,105 @@
+"""The report of a run: also of one that failed, and never better than what happened."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_migration.planning.report import build_report, downtime
+
+
+def step(result: Any, started: str = "02:00:00", finished: str = "02:00:01", seconds: float = 1.0) -> dict[str, Any]:
+    day = "2026-11-22T"
+    return {
+        "started": f"{day}{started}+00:00", "finished": f"{day}{finished}+00:00", "seconds": seconds, "result": result
+    }  # fmt: skip
+
+
+STEPS: dict[str, dict[str, Any] | None] = {
+    "pause_dags": step({"active": 3, "paused_now": 3}),
+    "drain_running_tasks": step({"left_running": 0}, "02:00:05", "02:05:05", 300.0),
+    "clone_database": step({"bytes": 1}),
+    "dump_database": None,
+    "repair_1": step({"repairs": [{"id": "conn_type", "count": 2, "details": ["a"]}]}),
+    "repair_2": step({"repairs": []}),
+    "repair_3": None,
+    "verify": step({"verified": True, "tables": []}),
+    "point_target": step({"control": {"instructions": ["set it"]}, "set_aside_as": None}),
+    "restart_target": step({"instructions": ["restart it", "set it"]}),
+    "unpause_dags": step({"unpaused": 3, "warnings": ["not parsed"]}, "02:09:00", "02:10:00", 60.0),
+    "allow_connections": step(False),
+}
+PLAN = {"findings": [{"check": "a"}], "migration_id": "run 1"}
+
+
+def report(steps: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"migration_id": "run 1", "plan": PLAN, "errors": {}, "complete": True}
+    made = build_report(**(given | changes), steps=STEPS if steps is None else steps)
+    assert json.loads(json.dumps(made)) == made
+    return made
+
+
+def test_a_run_that_went_well_says_so() -> None:
+    made = report()
+    assert made["status"] == "success"
+    assert made["verified"] is True
+    assert made["schema_version"] == 1
+    assert made["findings"] == PLAN["findings"]
+    assert made["verification"]["verified"] is True
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        STEPS | {"verify": None},
+        STEPS | {"verify": step({"verified": False})},
+        {},
+    ],
+)
+def test_verified_is_never_assumed(steps: dict[str, Any]) -> None:
+    made = report(steps)
+    assert made["verified"] is False
+    assert made["status"] == "failed"
+
+
+def test_a_verified_run_that_did_not_end_well_has_failed() -> None:
+    made = report(complete=False, errors={"unpause_dags": {"problem": "p", "where": "w", "remedy": "r"}})
+    assert made["status"] == "failed"
+    assert made["verified"] is True
+    assert next(one for one in made["steps"] if one["task_id"] == "unpause_dags")["error"]["problem"] == "p"
+
+
+def test_a_run_that_preflight_refused_is_reported() -> None:
+    errors = {"preflight": {"problem": "no", "where": "preflight", "remedy": "mend"}}
+    made = report(dict.fromkeys(STEPS), plan=None, errors=errors, complete=False)
+    assert made["plan"] is None
+    assert made["findings"] == []
+    assert made["downtime"] is None
+    assert {one["result"] for one in made["steps"]} == {None}
+
+
+def test_the_downtime_is_the_cut_over_less_the_drain() -> None:
+    assert report()["downtime"] == {"seconds": 300.0, "cut_over_seconds": 600.0, "drain_seconds": 300.0}
+
+
+@pytest.mark.parametrize("missing", ["pause_dags", "unpause_dags"])
+def test_there_is_no_downtime_before_the_end(missing: str) -> None:
+    assert downtime({name: one for name, one in STEPS.items() if one and name != missing}) is None
+
+
+def test_a_drain_that_was_not_needed_counts_nothing() -> None:
+    seen = downtime({name: one for name, one in STEPS.items() if one and name != "drain_running_tasks"})
+    assert seen
+    assert seen["drain_seconds"] == 0.0
+
+
+def test_steps_keep_their_order_and_repairs_their_hop() -> None:
+    made = report()
+    assert [one["task_id"] for one in made["steps"]] == list(STEPS)
+    assert made["repairs"] == [{"before_hop": "1", "id": "conn_type", "count": 2, "details": ["a"]}]
+
+
+def test_what_is_left_to_do_is_said_once() -> None:
+    assert report()["left_to_do"] == ["set it", "restart it", "not parsed"]
