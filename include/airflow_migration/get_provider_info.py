@@ -74,9 +74,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Airflow Migration",
         "description": "Moves a live Airflow to a newer one: connections, variables, runs and all.",
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software"]}],
-        "hooks": [
-            {"integration-name": INTEGRATION, "python-modules": ["airflow_migration.hooks.deployment"]}
-        ],
+        "hooks": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.hooks.deployment"]}],
         "bundles": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.bundles"]}],
         "connection-types": [
             {

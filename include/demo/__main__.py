@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the control Airflow and Postgres running")
     parser.add_argument("--stop", action="store_true", help="stop what --keep left running")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     build = REPOSITORY / "build"
     stage = Stage(folder=build / "demo", runtimes=build / "runtimes", console=console)
     if arguments.stop:

@@ -39,7 +39,7 @@ def new_role(postgres_server: DatabaseAddress) -> NewRole:
         name, password = f'Ann "{number}" Ü', f"p' w\\{number}-never-shown"
         with postgres_server.connect(read_only=False, autocommit=True) as session:
             session.execute(
-                psycopg.sql.SQL("CREATE ROLE {} LOGIN " + options + " PASSWORD {}").format(  # type: ignore[operator]
+                psycopg.sql.SQL("CREATE ROLE {} LOGIN " + options + " PASSWORD {}").format(
                     psycopg.sql.Identifier(name), psycopg.sql.Literal(password)
                 )
             )
@@ -134,7 +134,12 @@ def plan_for() -> Callable[..., Plan]:
     """Runs the preflight of one migration."""
 
     def make(
-        source: Deployment, target: Deployment, *, migration_id: str = "run 1", heard: list[str] | None = None, **options: Any
+        source: Deployment,
+        target: Deployment,
+        *,
+        migration_id: str = "run 1",
+        heard: list[str] | None = None,
+        **options: Any,
     ) -> Plan:
         return make_plan(
             options=Options(**({"require_approval": False} | options)),

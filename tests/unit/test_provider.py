@@ -45,9 +45,7 @@ def test_the_connection_form_shows_every_extra_and_hides_the_key() -> None:
     assert import_string(form.hook_class_name) is DeploymentHook
     assert form.extra_fields is not None
     assert set(OWN_EXTRAS) <= set(form.extra_fields)
-    hidden = [
-        name for name, field in form.extra_fields.items() if field["schema"].get("format") == "password"
-    ]
+    hidden = [name for name, field in form.extra_fields.items() if field["schema"].get("format") == "password"]
     assert hidden == ["secret_fernet_key"]
     assert all(field["schema"]["title"] and field["description"] for field in form.extra_fields.values())
     assert form.standard_fields is not None

@@ -106,9 +106,7 @@ class DeploymentHook(PostgresHook):
         for name, each in CONNECTION_FIELDS.items():
             kind = PasswordField if each["schema"].get("format") == "password" else StringField
             default = each["schema"].get("default")
-            widgets[name] = kind(
-                lazy_gettext(each["label"]), description=each["description"], default=default
-            )
+            widgets[name] = kind(lazy_gettext(each["label"]), description=each["description"], default=default)
         return widgets
 
     @classmethod

@@ -46,10 +46,7 @@ class InFlight:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{count} {state}" for state, count in sorted(self.task_instances.items()))
-        return (
-            f"{parts or 'no task instance runs'}; {self.live_processes} live process(es),"
-            f" {self.sessions} session(s)"
-        )
+        return f"{parts or 'no task instance runs'}; {self.live_processes} live process(es), {self.sessions} session(s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,11 @@ def record_act(conn: Session, migration_id: str, act: str, detail: Mapping[str, 
     )
 
 
+def forget_act(conn: Session, migration_id: str, act: str) -> None:
+    """Take back the record of something that is to be done anew."""
+    conn.execute("DELETE FROM airflow_migration.act WHERE migration_id = %s AND act = %s", (migration_id, act))
+
+
 def read_act(conn: Session, migration_id: str, act: str) -> dict[str, object] | None:
     """What was recorded of an act; None when it was not begun."""
     if not exists(conn):
@@ -168,4 +173,3 @@ def read_act(conn: Session, migration_id: str, act: str) -> dict[str, object] | 
         return None
     assert isinstance(row[0], dict)
     return row[0]
-

@@ -205,9 +205,7 @@ def read_head(conn: Session) -> str:
 
 def _table_exists(conn: Session, name: str) -> bool:
     with conn.cursor() as cursor:
-        row = cursor.execute(
-            "SELECT to_regclass(%s) IS NOT NULL", (sql.Identifier(name).as_string(),)
-        ).fetchone()
+        row = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (sql.Identifier(name).as_string(),)).fetchone()
     return bool(row and row[0])
 
 

@@ -15,11 +15,12 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
-from airflow_migration.postgres.databases import ServerDescription, database_exists
+from airflow_migration.postgres.databases import NAME_BYTES, ServerDescription, database_exists
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import amount
 
 TARGET_IS_FRESH = "target_is_fresh"
+PRIVILEGES = "privileges"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ def check(look: Look) -> Iterator[Finding]:
     """Every finding; `ok` ones only where the answer itself is worth reading."""
     for one in (
         _journal,
+        _target_name,
         _target_database,
         _own_names,
         _schemas,
@@ -83,21 +85,47 @@ def _journal(look: Look) -> Iterator[Finding]:
 
 def _target_database(look: Look) -> Iterator[Finding]:
     name = look.plan.target_database
-    if not database_exists(look.here, name):
+    # Postgres would look for the first 63 bytes of a longer name, which is refused for that.
+    if len(name.encode()) > NAME_BYTES or not database_exists(look.here, name):
         return
     with look.target.address.on(name).connect() as conn:
         occupancy = read_occupancy(conn)
-    if occupancy is None:
-        yield Finding(
-            check=TARGET_IS_FRESH,
-            severity="info",
-            summary=f'database "{name}" is a fresh Airflow without runs; it will be set aside, not dropped',
-        )
-    else:
+    if occupancy is not None:
         yield _blocker(
             "target_database",
             f'database "{name}" exists on the target\'s server and is {occupancy}',
             "Choose another target_database, or rename that one",
+        )
+        return
+    row = look.here.execute(
+        "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (name,)
+    ).fetchone()
+    if not (row and row[0]):
+        yield _blocker(
+            "target_database",
+            f'role "{look.target.address.user}" does not own the fresh database "{name}", so it may not rename it',
+            "Use the owner's login in the target's connection, or choose another target_database",
+        )
+    yield Finding(
+        check=TARGET_IS_FRESH,
+        severity="info",
+        summary=f'database "{name}" is a fresh Airflow without runs; it will be set aside, not dropped',
+    )
+
+
+def _target_name(look: Look) -> Iterator[Finding]:
+    name = look.plan.target_database
+    if len(name.encode()) > NAME_BYTES:
+        yield _blocker(
+            "target_name",
+            f'"{name}" is longer than {NAME_BYTES} bytes; Postgres would cut it',
+            "Choose a shorter target_database",
+        )
+    if "?" in name:
+        yield _blocker(
+            "target_name",
+            f'"{name}" holds a question mark, which no connection string of Airflow can name',
+            "Choose another target_database",
         )
 
 
@@ -130,7 +158,7 @@ def _source_privileges(look: Look) -> Iterator[Finding]:
     user = look.source.address.user
     if not look.servers[0].user_can_create_databases:
         yield _blocker(
-            "privileges",
+            PRIVILEGES,
             f'role "{user}" may not create databases on the source\'s server',
             f"{_alter_role(user)} CREATEDB",
         )
@@ -141,19 +169,19 @@ def _source_privileges(look: Look) -> Iterator[Finding]:
     owner, may_create = row if row else (False, False)
     if not owner:
         yield _blocker(
-            "privileges",
+            PRIVILEGES,
             f'role "{user}" does not own the source\'s database, so it may neither clone nor fence it',
             "Use the owner's login in the source's connection",
         )
     elif not may_create:
         yield _blocker(
-            "privileges",
+            PRIVILEGES,
             f'role "{user}" may not create schema airflow_migration in the source\'s database',
             "GRANT CREATE ON DATABASE to it",
         )
     row = look.there.execute("SELECT has_table_privilege('dag', 'SELECT, UPDATE')").fetchone()
     if not (row and row[0]):
-        yield _blocker("privileges", f'role "{user}" may not update table dag of the source', "Use the owner's login")
+        yield _blocker(PRIVILEGES, f'role "{user}" may not update table dag of the source', "Use the owner's login")
 
 
 def _alter_role(role: str) -> str:
@@ -165,7 +193,7 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
     if look.plan.transfer == DUMP:
         if not look.servers[1].user_can_create_databases:
             yield _blocker(
-                "privileges",
+                PRIVILEGES,
                 f'role "{target.user}" may not create databases on the target\'s server',
                 f"{_alter_role(target.user)} CREATEDB",
             )
@@ -173,14 +201,28 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
     row = look.there.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", (target.user,)).fetchone()
     if not (row and row[0]):
         yield _blocker(
-            "privileges",
+            PRIVILEGES,
             f'the working database is made by role "{source.user}" and must belong to role "{target.user}"',
             f"GRANT {sql.Identifier(target.user).as_string()} TO {sql.Identifier(source.user).as_string()},"
             " or use one login in both connections",
         )
+    # Only who has the rights of an owner may give his tables to the target's role.
+    owners = look.there.execute(
+        "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE relkind IN ('r', 'p', 'S', 'v', 'm') AND nspname NOT IN ('pg_catalog', 'information_schema')"
+        " AND nspname NOT LIKE 'pg\\_t%%' AND pg_get_userbyid(relowner) <> %s AND NOT pg_has_role(relowner, 'USAGE')",
+        (target.user,),
+    ).fetchall()
+    if owners:
+        names = ", ".join(f'"{name}"' for (name,) in owners)
+        yield _blocker(
+            PRIVILEGES,
+            f'tables of the source belong to {names}, of which role "{source.user}" is no member',
+            f"GRANT those roles to {sql.Identifier(source.user).as_string()}, or use the tables' owner's login",
+        )
     if not look.servers[1].user_can_create_databases:
         yield _blocker(
-            "privileges",
+            PRIVILEGES,
             f'role "{target.user}" may not rename databases on the target\'s server',
             f"{_alter_role(target.user)} CREATEDB",
         )
@@ -190,7 +232,9 @@ def _foreign_sessions(look: Look) -> Iterator[Finding]:
     """Sessions of roles whose sessions we may not end would keep the clone from being made."""
     rows = look.there.execute(
         "SELECT DISTINCT usename::text FROM pg_stat_activity a JOIN pg_roles r ON r.rolname = a.usename"
-        " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'"
+        " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
+        # NULL to us where it belongs to a role of which we are no member.
+        " AND coalesce(a.backend_type, 'client backend') = 'client backend'"
         " AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
         " AND (r.rolsuper OR NOT (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
     ).fetchall()

@@ -106,6 +106,7 @@ class Plan:
             f"The working database `{self.working_database}` is made {way}.",
             "The target gets the source's fernet key.",
             f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
+            "What keeps the target's scheduler from going on is mended.",
             "Both copies are compared; any unexplained difference stops here.",
         ]
         if options.fence_source:

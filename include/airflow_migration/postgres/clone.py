@@ -142,7 +142,7 @@ def _carry_grants(session: Session, template: str, database: str) -> None:
     for privilege, grantee, role, grantable in grants:
         if privilege is not None:
             statement = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
-                sql.SQL(str(privilege)),  # type: ignore[arg-type]
+                sql.SQL(str(privilege)),
                 sql.Identifier(database),
                 sql.Identifier(str(role)) if grantee else sql.SQL("PUBLIC"),
             )

@@ -52,7 +52,7 @@ def dump_database(
             if "dumping contents of table" in line:
                 seen += 1
                 listener(Progress(what="Dump", done=seen, total=tables, unit="tables", seconds=seconds_since(start)))
-            elif "error" in line or "warning" in line:
+            elif "error:" in line or "warning:" in line:
                 listener(line)
 
         arguments: list[str | Path] = [

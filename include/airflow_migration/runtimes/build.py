@@ -81,9 +81,7 @@ def _install(release: Release, python: Path | str, path: Path, client: Client, l
     uv, where = find_uv(), f"runtime for Airflow {release}"
     listener(f"Building Airflow {release} with Python {python}")
     # Relocatable, as it is renamed when finished.
-    code, tail = _uv(
-        client, listener, [uv, "venv", "--relocatable", "--no-project", "--python", python, path]
-    )
+    code, tail = _uv(client, listener, [uv, "venv", "--relocatable", "--no-project", "--python", python, path])
     if code:
         raise InvalidInputError(
             f"Airflow {release} runs on Python {', '.join(release.pythons)}; none of those is on this "

@@ -16,9 +16,7 @@ from airflow_migration.secret import Secret
 # libpq takes everything from its PG* variables: names that a URL cannot hold work, and no secret is in it.
 URL = "postgresql+psycopg2:///"
 SETTING = re.compile(r"AIRFLOW__[A-Z0-9_]+__[A-Z0-9_]+")
-OURS = re.compile(
-    r"AIRFLOW__\w+__(SQL_ALCHEMY_CONN|SQL_ALCHEMY_SCHEMA|FERNET_KEY|DAGS_FOLDER|PLUGINS_FOLDER)\w*"
-)
+OURS = re.compile(r"AIRFLOW__\w+__(SQL_ALCHEMY_CONN|SQL_ALCHEMY_SCHEMA|FERNET_KEY|DAGS_FOLDER|PLUGINS_FOLDER)\w*")
 SECRETIVE = re.compile(r"SECRET|PASSWORD|TOKEN|KEY|CONN|URI|URL|BACKEND", re.I)
 
 

@@ -54,10 +54,7 @@ def candidates(minor: str) -> Iterator[Path]:
     home = Path.home()
     pyenv = Path(os.environ.get("PYENV_ROOT") or home / ".pyenv") / "versions"
     managed = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or home / ".local/share/uv/python")
-    usual = [
-        Path(folder) / name
-        for folder in ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin", home / ".local/bin")
-    ]
+    usual = [Path(folder) / name for folder in ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin", home / ".local/bin")]
     elsewhere = [
         path / "bin" / name
         for folder, pattern in (

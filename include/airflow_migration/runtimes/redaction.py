@@ -39,9 +39,7 @@ class Redactor:
         found = ROW_DATA.search(line)
         if found:
             # The quoted text may go on in the next lines unless the statement closes here.
-            self._in_row = found["kept"] != "[parameters:" and not line.rstrip().endswith(
-                (").", "is invalid.", "...")
-            )
+            self._in_row = found["kept"] != "[parameters:" and not line.rstrip().endswith((").", "is invalid.", "..."))
             line = f"{line[: found.start()]}{found['kept']} {HIDDEN}"
         for secret in self._secrets:
             line = line.replace(secret, HIDDEN)

@@ -10,15 +10,11 @@ from airflow_migration.metadata.releases import revisions_between
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.runtimes.runtime import RevisionTime
 
-RUNNING = re.compile(
-    r"Running upgrade (?:[\w, ()]*)-> (?P<revision>\w+)(?:, (?P<title>.*?))?(?:\s+\[alembic\S*\].*)?$"
-)
+RUNNING = re.compile(r"Running upgrade (?:[\w, ()]*)-> (?P<revision>\w+)(?:, (?P<title>.*?))?(?:\s+\[alembic\S*\].*)?$")
 # What follows the last revision: FAB's own migrations, 2.x reading DAGs, the command's last word.
 AFTERWARDS = re.compile(r"Context impl|DagBag|migrat\w+ done|Running upgrade|stamp_revision", re.I)
 # FAB's roles are rewritten between 1.10 and 2.1: a thousand lines that tell nothing.
-NOISE = re.compile(
-    r"INFO.*(Created|Added|Removed|Deleted|Inserted) (Permission|Role|View)|setup plugin alembic", re.I
-)
+NOISE = re.compile(r"INFO.*(Created|Added|Removed|Deleted|Inserted) (Permission|Role|View)|setup plugin alembic", re.I)
 
 
 class RevisionLog:

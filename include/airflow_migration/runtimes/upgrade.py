@@ -69,8 +69,7 @@ class UpgradeWatch:
         if head != self._goal.head:
             raise self._failure(address, exit_code, head)
         warnings = [
-            f"Airflow moved rows that it could not keep to {name}"
-            for name in sorted(moved - self._before.moved)
+            f"Airflow moved rows that it could not keep to {name}" for name in sorted(moved - self._before.moved)
         ]
         if exit_code:
             last = [*self._tail, *self._errors][-1] if self._tail else "no output"
@@ -135,9 +134,7 @@ def look_before(
         if left:
             listener(f"{len(left)} sessions of other roles stay on {address}; they may block the upgrade")
         return (
-            None
-            if _is_done(session, goal, settings)
-            else Before(head=read_head(session), moved=moved_tables(session))
+            None if _is_done(session, goal, settings) else Before(head=read_head(session), moved=moved_tables(session))
         )
 
 
@@ -175,8 +172,7 @@ def fab_head(session: Session) -> str | None:
 def moved_tables(session: Session) -> frozenset[str]:
     """The tables into which 2.x puts rows that break its constraints (``_airflow_moved__…``)."""
     rows = session.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
-        " AND left(tablename, 14) = '_airflow_moved'"
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND left(tablename, 14) = '_airflow_moved'"
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
 

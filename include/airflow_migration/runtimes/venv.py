@@ -160,9 +160,7 @@ class VenvRuntime:
                     where=f"runtime for Airflow {wanted}",
                     remedy="Name another interpreter, or none to have one found",
                 )
-            return self._path(wanted, minor), self._python if isinstance(self._python, Path) else Path(
-                self._python
-            )
+            return self._path(wanted, minor), self._python if isinstance(self._python, Path) else Path(self._python)
         for minor in suitable_pythons(wanted):
             if environment_at(self._path(wanted, minor)):
                 return self._path(wanted, minor), minor

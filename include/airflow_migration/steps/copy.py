@@ -39,7 +39,11 @@ def clone_source(migration: Migration, listener: Listener) -> CloneResult:
     Only where somebody stays connected whom we may not end, connections are shut out for the moment.
     """
     plan, source = migration.plan, migration.source.address
+    clone.allow_connections(
+        source, plan.source_database
+    )  # or a try that was killed behind shut doors shuts out this one
     _claim(migration, CREATE_FROZEN, migration.frozen)
+    _drop_outdated(migration, listener)
     make = {"template": plan.source_database, "database": plan.frozen_database, "comment": plan.label}
     try:
         result = clone.clone_database(source, owner=None, listener=listener, **make)
@@ -130,6 +134,8 @@ def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
             return RestoreResult(database=working.database, bytes=size, seconds=0.0, reused=True)
     if there:
         restore.discard_partial(working, listener)
+    with migration.source.address.connect(read_only=False) as conn:
+        journal.forget_act(conn, migration.id, READY)
     with migration.frozen.connect() as conn:
         source_version = databases.describe_server(conn).version
         encoding = databases.database_encoding(conn)
@@ -144,6 +150,23 @@ def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
     )
     _record(migration, READY, working)
     return result
+
+
+def _drop_outdated(migration: Migration, listener: Listener) -> None:
+    """Drop our copies of an earlier try after which the source was resumed: it went on without them."""
+    frozen, working = migration.frozen, migration.working
+    with frozen.maintenance().connect() as conn:
+        if not databases.database_exists(conn, frozen.database):
+            return
+    with migration.source.address.connect() as source, frozen.connect() as copy:
+        if journal.read_opening(source, migration.id) == journal.read_opening(copy, migration.id):
+            return
+        claimed = journal.read_act(source, migration.id, CREATE_WORKING) is not None
+    listener("The source went on since the copies of an earlier try were made; they are made anew")
+    if claimed:
+        databases.drop_database(working, working.database, listener)
+    shutil.rmtree(migration.dump_path, ignore_errors=True)
+    databases.drop_database(frozen, frozen.database, listener)
 
 
 def _claim(migration: Migration, act: str, address: DatabaseAddress) -> None:

@@ -10,6 +10,7 @@ from airflow_migration.metadata import fencing, journal
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.planning.plan import set_aside_name
 from airflow_migration.postgres import databases
+from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
 
@@ -95,5 +96,6 @@ def _record_rename(migration: Migration, set_aside: str | None) -> None:
 
 def restart_target(migration: Migration, listener: Listener) -> ControlResult:
     """Restart the target's processes, or say that a person has to."""
-    client = migration.client("restart_target", migration.final)
+    client = Client("restart_target", {})
+    migration.running.add(client.stop)
     return control_of(migration.target).restart(client, listener)

@@ -94,10 +94,17 @@ CONNECTIONS = (
     _keyed("aws_prod", "aws", aws_access_key_id="AKIADEMO", aws_secret_access_key=secret("aws_prod")),
     _keyed("aws_archive", "s3", aws_access_key_id="AKIAARCH", aws_secret_access_key=secret("aws_archive")),
     _keyed("azure_blob", "wasb", sas_token=secret("azure_blob")),
-    _keyed("gcp_prod", "google_cloud_platform", **{
-        f"{GOOGLE}project": "demo-prod", f"{GOOGLE}keyfile_dict": json.dumps({"private_key": secret("gcp_prod")}),
-    }),
-    Connection(conn_id="slack_alerts", conn_type="http", host="https://hooks.example.com", password=secret("slack/alerts")),
+    _keyed(
+        "gcp_prod",
+        "google_cloud_platform",
+        **{
+            f"{GOOGLE}project": "demo-prod",
+            f"{GOOGLE}keyfile_dict": json.dumps({"private_key": secret("gcp_prod")}),
+        },
+    ),
+    Connection(
+        conn_id="slack_alerts", conn_type="http", host="https://hooks.example.com", password=secret("slack/alerts")
+    ),
     Connection(
         conn_id="special_characters",
         conn_type="postgres",
@@ -119,11 +126,22 @@ CONNECTIONS = (
         encrypted=False,
     ),
     # Two without a type: one whose extra tells it, one where nothing does.
-    Connection(conn_id="bigquery_reports", conn_type=None, extra=json.dumps({
-        f"{GOOGLE}project": "demo-reports", f"{GOOGLE}keyfile_dict": json.dumps({"private_key": secret("bigquery")}),
-    })),
     Connection(
-        conn_id="partner_drop", conn_type=None, host="drop.example.com", login="partner", password=secret("partner_drop")
+        conn_id="bigquery_reports",
+        conn_type=None,
+        extra=json.dumps(
+            {
+                f"{GOOGLE}project": "demo-reports",
+                f"{GOOGLE}keyfile_dict": json.dumps({"private_key": secret("bigquery")}),
+            }
+        ),
+    ),
+    Connection(
+        conn_id="partner_drop",
+        conn_type=None,
+        host="drop.example.com",
+        login="partner",
+        password=secret("partner_drop"),
     ),
     # One id, two rows: 1.10 took one of them at random.
     _service("reporting_replica", "postgres", 5432),
@@ -140,8 +158,14 @@ CONNECTIONS = (
 )
 
 ENCRYPTED_VARIABLES = {
-    **{f"{team}_api_token": secret(f"{team}_api_token") for team in ("finance", "marketing", "sales", "supply", "science")},
-    **{f"{name}_webhook": f"https://hooks.example.com/{secret(f'{name}_webhook')}" for name in ("oncall", "deploy", "audit")},
+    **{
+        f"{team}_api_token": secret(f"{team}_api_token")
+        for team in ("finance", "marketing", "sales", "supply", "science")
+    },
+    **{
+        f"{name}_webhook": f"https://hooks.example.com/{secret(f'{name}_webhook')}"
+        for name in ("oncall", "deploy", "audit")
+    },
     "smtp_settings": json.dumps({"host": "smtp.example.com", "user": "mailer", "password": secret("smtp_settings")}),
     "pgp_private_key": "-----BEGIN KEY-----\n" + secret("pgp_private_key") + "\n-----END KEY-----",
     "umlauts": "Größenordnung " + secret("umlauts"),
@@ -172,7 +196,11 @@ MANUAL_RUNS: tuple[tuple[str, str, object], ...] = (
     ("platform_reindex_search", "rerun after outage", {"index": "customers", "shards": [1, 2, 3]}),
     ("platform_reindex_search", "manual__small", None),
     ("platform_backfill_table", "manual__orders_2024", {"table": "orders", "from": "2024-01-01", "dry_run": False}),
-    ("platform_backfill_table", "manual__lines_2024", {"table": "order_lines", "where": "note = 'O''Neil'", "limit": None}),
+    (
+        "platform_backfill_table",
+        "manual__lines_2024",
+        {"table": "order_lines", "where": "note = 'O''Neil'", "limit": None},
+    ),
     ("platform_backfill_table", "ticket-4711", {"nested": {"deep": [{"a": 1.5}, {"b": []}]}, "Größe": "Übersee"}),
     ("platform_replay_events", "manual__replay_1", {"topic": "clicks", "offsets": {"0": 12, "1": 99}}),
     ("platform_replay_events", "manual__replay_2", {}),

@@ -14,6 +14,7 @@ import gzip
 import json
 import logging
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,19 +22,21 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE / "dags_1_10")]
+sys.path.insert(0, str(HERE.parents[1]))
 
-import catalogue  # noqa: E402
-import content  # noqa: E402
-from release_1_10 import FORKING_EXECUTOR, Release  # noqa: E402
+from demo.source import content  # noqa: E402
+from demo.source.release_1_10 import FORKING_EXECUTOR, Release  # noqa: E402
 
 Database = psycopg.Connection[tuple[object, ...]]
+
+catalogue = SimpleNamespace(**runpy.run_path(str(HERE / "dags_1_10" / "catalogue.py")))
 
 UNFINISHED_DAG = "finance_nightly_ledger_close"
 DUMP = HERE / "airflow-1.10.15.sql.gz"
@@ -68,7 +71,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, required=True, help="virtual environment with Airflow 1.10.15")
-    parser.add_argument("--home", type=Path, help="new AIRFLOW_HOME; its path ends up in dag.fileloc (default: a temporary one)")
+    parser.add_argument(
+        "--home", type=Path, help="new AIRFLOW_HOME; its path ends up in dag.fileloc (default: a temporary one)"
+    )
     parser.add_argument("--pg-dump", default="pg_dump", help="pg_dump of release 15 or newer")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the dump and facts.json")
     return parser.parse_args()
@@ -111,7 +116,10 @@ def lengthen(release: Release, database: Database) -> None:
         wait(database, "parsed again", lambda: parsed_since(database, since))
         wait(database, "quiet", quiet(database))
     log.info("pause, run and test by hand")
-    by_hand = [*(["dags", "pause", p.dag_id] for p in catalogue.pipelines() if p.paused), *hand_commands(release.reference)]
+    by_hand = [
+        *(["dags", "pause", p.dag_id] for p in catalogue.pipelines() if p.paused),
+        *hand_commands(release.reference),
+    ]
     release.run(by_hand, history="full")
 
 
@@ -119,7 +127,22 @@ def user_commands() -> Iterator[list[str]]:
     """Users of the RBAC interface; making one also makes the roles and permissions."""
     for name, role, first, last in content.USERS:
         password = content.secret(f"user_{name}")
-        yield ["users", "create", "-u", name, "-r", role, "-f", first, "-l", last, "-e", f"{name}@example.com", "-p", password]
+        yield [
+            "users",
+            "create",
+            "-u",
+            name,
+            "-r",
+            role,
+            "-f",
+            first,
+            "-l",
+            last,
+            "-e",
+            f"{name}@example.com",
+            "-p",
+            password,
+        ]
 
 
 def settings_commands() -> Iterator[list[str]]:
@@ -134,7 +157,16 @@ def manual_commands(reference: datetime) -> Iterator[list[str]]:
     """Runs that a person triggered, some with a conf."""
     for minutes, (dag_id, run_id, conf) in enumerate(content.MANUAL_RUNS, start=1):
         date = (reference - timedelta(minutes=minutes)).isoformat()
-        yield ["dags", "trigger", dag_id, "-r", run_id, "-e", date, *(["-c", json.dumps(conf)] if conf is not None else [])]
+        yield [
+            "dags",
+            "trigger",
+            dag_id,
+            "-r",
+            run_id,
+            "-e",
+            date,
+            *(["-c", json.dumps(conf)] if conf is not None else []),
+        ]
 
 
 def backfill_commands(reference: datetime) -> Iterator[list[str]]:
@@ -151,7 +183,15 @@ def hand_commands(reference: datetime) -> Iterator[list[str]]:
         day = f"{reference - timedelta(days=days):%Y-%m-%d}"
         yield ["tasks", "run", "--local", "-A", "finance_refunds", "extract", day]
         yield ["tasks", "test", "sales_opportunities", "extract", day]
-    yield ["tasks", "run", "--local", "-A", "platform_log_rotation", "work", f"{reference - timedelta(days=61):%Y-%m-%d}"]
+    yield [
+        "tasks",
+        "run",
+        "--local",
+        "-A",
+        "platform_log_rotation",
+        "work",
+        f"{reference - timedelta(days=61):%Y-%m-%d}",
+    ]
 
 
 def quiet(database: Database) -> Callable[[], bool]:
@@ -173,8 +213,12 @@ def quiet(database: Database) -> Callable[[], bool]:
             "SELECT dag_id, state FROM task_instance WHERE state IN ('scheduled', 'queued', 'running',"
             " 'up_for_retry', 'up_for_reschedule', 'shutdown', 'none')",
         )
-        log.info("%s runs, %s DAGs without, %d tasks in flight, open: %d", runs, missing[0][0], len(waiting), len(open_runs))
-        settled = missing == [(0,)] and open_runs == [(UNFINISHED_DAG,)] and waiting == [(UNFINISHED_DAG, "up_for_retry")]
+        log.info(
+            "%s runs, %s DAGs without, %d tasks in flight, open: %d", runs, missing[0][0], len(waiting), len(open_runs)
+        )
+        settled = (
+            missing == [(0,)] and open_runs == [(UNFINISHED_DAG,)] and waiting == [(UNFINISHED_DAG, "up_for_retry")]
+        )
         return settled and time.monotonic() - float(str(last["at"])) > 20
 
     return is_quiet
@@ -199,16 +243,15 @@ def wait(database: Database, name: str, condition: Callable[[], bool], seconds: 
 
 def multiply(database: Database) -> None:
     """Repeats finished runs at earlier dates until the history is as long as the catalogue says."""
-    counts = dict(
-        database.execute(
-            "SELECT dag_id, count(*) FROM dag_run WHERE state IN ('success', 'failed')"
-            " AND run_id LIKE 'scheduled\\_\\_%' GROUP BY dag_id"
-        ).fetchall()
+    finished = (
+        "SELECT dag_id, count(*) FROM dag_run WHERE state IN ('success', 'failed')"
+        " AND run_id LIKE 'scheduled\\_\\_%' GROUP BY dag_id"
     )
+    counts = {str(row[0]): int(str(row[1])) for row in read(database, finished)}
     plan = []
     for pipeline in catalogue.pipelines():
         period, runs = pipeline.history
-        real = int(str(counts.get(pipeline.dag_id, 0)))
+        real = counts.get(pipeline.dag_id, 0)
         if period is None or not real:
             continue
         weekdays = str(pipeline.schedule).endswith("1-5")
@@ -220,11 +263,15 @@ def multiply(database: Database) -> None:
         if pipeline.shape == "subdag":
             plan.append((catalogue.SUBDAG, *plan[-1][1:]))
     with database.transaction(), database.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE history (dag_id text, block interval, period interval, copies int) ON COMMIT DROP")
+        cursor.execute(
+            "CREATE TEMP TABLE history (dag_id text, block interval, period interval, copies int) ON COMMIT DROP"
+        )
         cursor.executemany("INSERT INTO history VALUES (%s, %s, %s, %s)", plan)
         cursor.execute("SELECT setseed(0.11015)")
         cursor.execute((HERE / "multiply.sql").read_bytes())
-    log.info("multiplied to %d runs, %d task instances", rows_of(database, "dag_run"), rows_of(database, "task_instance"))
+    log.info(
+        "multiplied to %d runs, %d task instances", rows_of(database, "dag_run"), rows_of(database, "task_instance")
+    )
 
 
 def measure(database: Database) -> dict[str, int]:
@@ -241,10 +288,12 @@ def measure(database: Database) -> dict[str, int]:
 
 def read_facts(database: Database, counts: dict[str, int]) -> dict[str, object]:
     """What tests may expect of the database."""
-    tables = [str(name) for (name,) in read(database, "SELECT tablename FROM pg_tables WHERE schemaname='public' ORDER BY 1")]
+    tables = [
+        str(name) for (name,) in read(database, "SELECT tablename FROM pg_tables WHERE schemaname='public' ORDER BY 1")
+    ]
     dags = read(
         database,
-        "SELECT dag_id, is_paused, is_active, is_subdag, owners, schedule_interval::json #>> '{}' FROM dag ORDER BY dag_id",
+        "SELECT dag_id, is_paused, is_active, is_subdag, owners, schedule_interval::json #>> '{}' FROM dag ORDER BY 1",
     )
     newest = read(database, "SELECT max(execution_date)::text FROM dag_run WHERE NOT external_trigger")[0][0]
     return {
@@ -256,7 +305,10 @@ def read_facts(database: Database, counts: dict[str, int]) -> dict[str, object]:
         "active_dag_ids": [d for d, paused, active, sub, *_ in dags if active and not paused and not sub],
         "active_dags": sum(bool(active and not paused and not sub) for _, paused, active, sub, *_ in dags),
         "unfinished_run": {"dag_id": UNFINISHED_DAG, "task_id": "settle", "state": "up_for_retry"},
-        "dags": [dict(zip(("dag_id", "is_paused", "is_active", "is_subdag", "owners", "schedule"), row)) for row in dags],
+        "dags": [
+            dict(zip(("dag_id", "is_paused", "is_active", "is_subdag", "owners", "schedule"), row, strict=True))
+            for row in dags
+        ],
         "connections": [connection.facts() for connection in content.CONNECTIONS],
         "variables": {**content.ENCRYPTED_VARIABLES, **content.PLAIN_VARIABLES},
         "plain_variables": list(content.PLAIN_VARIABLES),

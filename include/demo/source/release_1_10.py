@@ -51,9 +51,14 @@ class Release:
     fernet_key: str
 
     def install_files(self) -> None:
-        """Puts the DAGs and the executor into the home folder."""
+        """Puts the DAGs, the executor and a link to the environment into the home folder."""
+        (self.home / "venv").symlink_to(self.environment)
         for source, name in ((HERE / "dags_1_10", "dags"), (HERE / "plugins_1_10", "plugins")):
             shutil.copytree(source, self.home / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def commands(self) -> Path:
+        """Folder of the environment's programs, by a name in the home folder: 1.10 logs the path it is started by."""
+        return self.home / "venv" / "bin"
 
     def environ(self, *, history: Literal["short", "full"], executor: str, fernet_key: str) -> dict[str, str]:
         """Everything that the child sees."""
@@ -78,7 +83,7 @@ class Release:
             "SCHEDULER__MAX_THREADS": "2",
         }
         return {
-            "PATH": f"{self.environment / 'bin'}:/usr/bin:/bin",
+            "PATH": f"{self.commands()}:/usr/bin:/bin",
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
             "LOGNAME": "airflow",
@@ -101,7 +106,7 @@ class Release:
         environ = self.environ(history=history, executor=executor, fernet_key=self.fernet_key if encrypted else "")
         with (self.home / "commands.log").open("ab") as log:
             subprocess.run(
-                [self.environment / "bin" / "python", "-c", DRIVER],
+                [self.commands() / "python", "-c", DRIVER],
                 input=json.dumps(commands).encode(),
                 stdout=log,
                 stderr=log,
@@ -116,7 +121,7 @@ class Release:
         environ = self.environ(history=history, executor=FORKING_EXECUTOR, fernet_key=self.fernet_key)
         with (self.home / "scheduler.log").open("ab") as log:
             process = subprocess.Popen(
-                [self.environment / "bin" / "airflow", "scheduler"],
+                [self.commands() / "airflow", "scheduler"],
                 stdout=log,
                 stderr=log,
                 env=environ,

@@ -83,9 +83,7 @@ def test_the_server_ends_with_a_killed_owner(tmp_path: Path) -> None:
     """
     argv = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "postgres")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
+    with subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "started\n"
         server = EmbeddedServer(tmp_path / "postgres")

@@ -156,9 +156,7 @@ def test_fault_is_found_and_counted_and_gone_after_its_repair(corpus: Corpus, ca
 
     with address.connect(read_only=False) as session:
         head, target_head = read_head(session), release(case.target).head
-        result = repair(
-            session, head=head, target_head=target_head, migration_id="m", listener=lambda _: None
-        )
+        result = repair(session, head=head, target_head=target_head, migration_id="m", listener=lambda _: None)
         moved = moved_rows(session, "m")
     done = {each.id: each.count for each in result.repairs}
     assert done[case.check] == case.count
@@ -172,9 +170,7 @@ def test_fault_is_found_and_counted_and_gone_after_its_repair(corpus: Corpus, ca
     assert not [finding for finding in after.values() if finding.repair], "every repairable fault is repaired"
 
 
-@pytest.mark.parametrize(
-    ("source", "target"), [("2.2.5", "2.11.2"), ("2.10.5", "3.3.2"), ("2.10.5", "3.0.6")]
-)
+@pytest.mark.parametrize(("source", "target"), [("2.2.5", "2.11.2"), ("2.10.5", "3.3.2"), ("2.10.5", "3.0.6")])
 def test_healthy_database_needs_no_repair(corpus: Corpus, source: str, target: str) -> None:
     findings = look(corpus(source), target)
     assert {finding.severity for finding in findings.values()} <= {"ok", "info"}

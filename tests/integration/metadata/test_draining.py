@@ -24,7 +24,7 @@ def look(address: DatabaseAddress, timezone: str = "UTC") -> InFlight:
 
 def run(address: DatabaseAddress, statement: str, *values: object) -> None:
     with address.connect(read_only=False) as conn:
-        conn.execute(statement, values or None)  # type: ignore[arg-type]
+        conn.execute(statement, values or None)
 
 
 def set_states(address: DatabaseAddress, *states: str | None) -> None:
@@ -57,9 +57,7 @@ def test_states_are_counted_by_whether_they_end_by_themselves(corpus: Corpus, re
     assert seen.task_instances == {"running": 2, "queued": 1}
     assert seen.waiting == {"scheduled": 1}
     assert seen.running == 3
-    assert not InFlight(
-        task_instances=seen.task_instances, waiting=seen.waiting, live_processes=1, sessions=0
-    ).drained
+    assert not InFlight(task_instances=seen.task_instances, waiting=seen.waiting, live_processes=1, sessions=0).drained
 
 
 def test_what_waits_for_a_scheduler_keeps_nobody_waiting(corpus: Corpus) -> None:

@@ -90,9 +90,7 @@ def mend(
 ) -> RepairResult:
     with address.connect(read_only=False) as session:
         head = read_head(session)
-        return repair(
-            session, head=head, target_head=release(target).head, migration_id="m 1", listener=listener
-        )
+        return repair(session, head=head, target_head=release(target).head, migration_id="m 1", listener=listener)
 
 
 def ask(address: DatabaseAddress, query: str) -> list[tuple[object, ...]]:
@@ -120,9 +118,9 @@ def moved(address: DatabaseAddress) -> dict[str, int]:
 
 def count_kept(session: Session, table: str) -> int:
     row = session.execute(
-        sql.SQL(
-            "SELECT count(*) FROM airflow_migration.{} WHERE migration_id = 'm 1' AND reason <> ''"
-        ).format(sql.Identifier(table))
+        sql.SQL("SELECT count(*) FROM airflow_migration.{} WHERE migration_id = 'm 1' AND reason <> ''").format(
+            sql.Identifier(table)
+        )
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
@@ -177,22 +175,14 @@ def test_every_fault_of_1_10_at_once_is_mended_and_the_upgrades_pass(
     assert counts(address, ("dag_run", "task_instance", "xcom", "connection")) == {
         table: after[table] for table in ("dag_run", "task_instance", "xcom", "connection")
     }
-    assert not ask(
-        address, "SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename ~ '^_airflow_moved'"
-    )
+    assert not ask(address, "SELECT 1 FROM pg_tables WHERE schemaname = 'public' AND tablename ~ '^_airflow_moved'")
 
     mend(address, "3.3.2")
     assert moved(address)["xcom"] == 9 + 3 * 4
-    assert (
-        runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None, FAB).to_head == release("3.3.2").head
-    )
+    assert runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None, FAB).to_head == release("3.3.2").head
     assert ask(address, "SELECT DISTINCT value FROM xcom WHERE key = 'twice'") == [("new",)]
-    assert ask(address, "SELECT count(*) FROM _xcom_archive a JOIN dag_run r ON r.id = a.dag_run_id") != [
-        (0,)
-    ]
-    run_ids = [
-        run for (run,) in ask(address, "SELECT run_id FROM dag_run WHERE dag_id = 'nameless' ORDER BY 1")
-    ]
+    assert ask(address, "SELECT count(*) FROM _xcom_archive a JOIN dag_run r ON r.id = a.dag_run_id") != [(0,)]
+    run_ids = [run for (run,) in ask(address, "SELECT run_id FROM dag_run WHERE dag_id = 'nameless' ORDER BY 1")]
     assert run_ids[:2] == ["manual__2021-03-01T01:02:03.500000+00:00", "manual__2021-03-02T00:00:00+00:00"]
     assert len(set(run_ids)) == 3
     types = {row[0]: row[1] for row in ask(address, "SELECT conn_id, conn_type FROM connection")}
@@ -277,10 +267,7 @@ def test_run_killed_between_and_within_repairs_ends_as_if_it_had_not_been(
 def test_moved_rows_keep_every_value(corpus: Corpus) -> None:
     address = corpus("1.10.15")
     spoil(address, ALL_FAULTS_OF_1_10)
-    rows = (
-        "SELECT to_jsonb(t) - 'reason' - 'migration_id' - 'moved_at' FROM {} t"
-        " WHERE task_id = 'orphan' ORDER BY 1"
-    )
+    rows = "SELECT to_jsonb(t) - 'reason' - 'migration_id' - 'moved_at' FROM {} t WHERE task_id = 'orphan' ORDER BY 1"
     before = ask(address, rows.format("task_instance"))
     mend(address, "2.11.2")
     assert len(before) == 10
@@ -327,8 +314,7 @@ def test_renamed_connection_fits_its_column(corpus: Corpus) -> None:
     address = corpus("1.10.15")
     spoil(
         address,
-        "INSERT INTO connection (conn_id, conn_type)"
-        " SELECT repeat('x', 250), 'http' FROM generate_series(1, 2)",
+        "INSERT INTO connection (conn_id, conn_type) SELECT repeat('x', 250), 'http' FROM generate_series(1, 2)",
     )
     mend(address, "2.11.2")
     assert ask(address, "SELECT conn_id FROM connection WHERE conn_id LIKE 'xxx%' ORDER BY id") == [
@@ -336,9 +322,7 @@ def test_renamed_connection_fits_its_column(corpus: Corpus) -> None:
     ]  # fmt: skip
 
 
-def test_sequences_are_put_above_the_ids_of_3_x_too(
-    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
-) -> None:
+def test_sequences_are_put_above_the_ids_of_3_x_too(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:
     address = corpus("2.10.5")
     runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None)
     spoil(address, "INSERT INTO log (id, dttm, event) VALUES (5000, now(), 'x')")
@@ -367,7 +351,5 @@ def test_sequences_are_put_above_the_ids_of_3_x_too(
         ("", "", set(), "generic"),
     ],
 )
-def test_type_is_guessed_only_where_it_is_certain(
-    conn_id: str, host: str, keys: set[str], expected: str
-) -> None:
+def test_type_is_guessed_only_where_it_is_certain(conn_id: str, host: str, keys: set[str], expected: str) -> None:
     assert guess_type(conn_id, host, frozenset(keys)).conn_type == expected

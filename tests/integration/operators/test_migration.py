@@ -27,7 +27,8 @@ ODD = 'the "old" Äirflow %s'
 def runbook() -> list[Any]:
     """The DAG's tasks in their order."""
     spec = importlib.util.spec_from_file_location("migrate_airflow_dag", DAG_FILE)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     tasks: list[Any] = [*module.runbook, module.migration_complete]

@@ -35,12 +35,12 @@ def make(address: DatabaseAddress, database: str, listener: Callable[[object], N
 
 def run(address: DatabaseAddress, statement: str, *identifiers: str) -> None:
     with address.connect(read_only=False, autocommit=True) as session:
-        session.execute(sql.SQL(statement).format(*map(sql.Identifier, identifiers)))  # type: ignore[arg-type]
+        session.execute(sql.SQL(statement).format(*map(sql.Identifier, identifiers)))
 
 
 def ask(address: DatabaseAddress, question: str, *values: object) -> list[tuple[object, ...]]:
     with address.connect() as session:
-        return session.execute(question, values or None).fetchall()  # type: ignore[arg-type]
+        return session.execute(question, values or None).fetchall()
 
 
 def is_complete(address: DatabaseAddress) -> bool:
@@ -107,7 +107,10 @@ def test_a_killed_clone_is_made_by_the_next_try(
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(make, address, name)
         with source.maintenance().connect(read_only=False, autocommit=True) as admin:
-            kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CREATE DATABASE%%' AND usename = %s"
+            kill = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE query LIKE 'CREATE DATABASE%%' AND usename = %s"
+            )
             while not admin.execute(kill, (address.user,)).fetchall():
                 assert not first.done()
         with pytest.raises(psycopg.OperationalError):
@@ -155,7 +158,7 @@ def settings_of(address: DatabaseAddress) -> dict[str, str]:
 
 
 def test_settings_are_carried_and_the_fence_is_not(source: DatabaseAddress) -> None:
-    run(source, "ALTER DATABASE {} SET search_path = \"Odd schema\", public, \"$user\"", source.database)
+    run(source, 'ALTER DATABASE {} SET search_path = "Odd schema", public, "$user"', source.database)
     run(source, "ALTER DATABASE {} SET DateStyle = ISO, DMY", source.database)
     run(source, "ALTER DATABASE {} SET TimeZone = 'Europe/Zurich'", source.database)
     run(source, "ALTER DATABASE {} SET \"my.own\" = 'it''s = 100%% {{}}'", source.database)
@@ -231,9 +234,9 @@ def test_the_clone_belongs_to_the_role_that_it_is_made_for(
 
 
 def doors_are_open(address: DatabaseAddress) -> bool:
-    return ask(
-        address.maintenance(), "SELECT datallowconn FROM pg_database WHERE datname = %s", address.database
-    ) == [(True,)]
+    return ask(address.maintenance(), "SELECT datallowconn FROM pg_database WHERE datname = %s", address.database) == [
+        (True,)
+    ]
 
 
 def test_shut_doors_are_opened_again_when_the_clone_fails(

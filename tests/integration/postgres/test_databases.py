@@ -127,9 +127,7 @@ def test_sessions_of_other_roles_are_ended_where_we_may(
     assert not is_open(session)
 
 
-def test_a_superusers_session_stays_where_we_are_none(
-    new_database: NewDatabase, new_role: NewRole, hold: Hold
-) -> None:
+def test_a_superusers_session_stays_where_we_are_none(new_database: NewDatabase, new_role: NewRole, hold: Hold) -> None:
     address = new_database()
     session = hold(address)
     with new_role().connect(read_only=False, autocommit=True) as conn:
@@ -137,9 +135,7 @@ def test_a_superusers_session_stays_where_we_are_none(
     assert is_open(session)
 
 
-def test_what_keeps_a_database_in_use_is_told(
-    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_keeps_a_database_in_use_is_told(new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "EXCLUSIVE_ATTEMPTS", 1)
     address = new_database()
     with address.connect(read_only=False, autocommit=True) as session:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres import databases
-from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.dump import DumpResult, dump_database
 from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.restore import RestoreResult, create_empty, discard_partial, restore_dump
@@ -35,7 +35,9 @@ def tool(address: DatabaseAddress, name: str) -> Path:
         return find_tool(name, session.info.server_version)
 
 
-def dump(address: DatabaseAddress, path: Path, listener: Callable[[object], None] = ignore, **tools: Path) -> DumpResult:
+def dump(
+    address: DatabaseAddress, path: Path, listener: Callable[[object], None] = ignore, **tools: Path
+) -> DumpResult:
     return dump_database(
         Client("dump", address.environment()),
         address,
@@ -84,7 +86,7 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["plain", "it's a=b \\ \"odd\" ü"])
+@pytest.mark.parametrize("name", ["plain", 'it\'s a=b \\ "odd" ü'])
 def test_every_row_arrives(corpus: Corpus, tmp_path: Path, name: str) -> None:
     source = corpus("1.10.15")
     odd = source.on(f"{name} source")
@@ -229,9 +231,7 @@ def test_a_password_is_in_nobodys_arguments(corpus: Corpus, new_role: NewRole, o
     client = Client("dump", source.environment())
 
     def run() -> None:
-        dump_database(
-            client, source, tmp_path / "dump", pg_dump=tool(source, "pg_dump"), jobs=2, listener=ignore
-        )
+        dump_database(client, source, tmp_path / "dump", pg_dump=tool(source, "pg_dump"), jobs=2, listener=ignore)
 
     with source.connect(read_only=False) as blocker:
         blocker.execute("LOCK TABLE dag_run")
@@ -251,7 +251,7 @@ def test_a_password_is_in_nobodys_arguments(corpus: Corpus, new_role: NewRole, o
 
 def _ask_anew(address: DatabaseAddress, question: str) -> bool:
     with address.maintenance().connect() as session:
-        return session.execute(question).fetchone() is not None  # type: ignore[arg-type]
+        return session.execute(question).fetchone() is not None
 
 
 def test_a_stopped_dump_leaves_no_session_and_no_dump(corpus: Corpus, tmp_path: Path) -> None:

@@ -130,9 +130,7 @@ def test_a_member_of_the_new_role_who_is_no_superuser_may_hand_over(
 ) -> None:
     ours, theirs = new_role(), new_role()
     with postgres_server.connect(read_only=False, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("GRANT {} TO {}").format(sql.Identifier(theirs.user), sql.Identifier(ours.user))
-        )
+        admin.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(theirs.user), sql.Identifier(ours.user)))
     address = owned(corpus("2.10.5"), ours)
     with address.connect(read_only=False, autocommit=True) as session:
         session.execute(

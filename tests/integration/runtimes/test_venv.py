@@ -70,23 +70,17 @@ def with_awkward_names(address: DatabaseAddress) -> DatabaseAddress:
     """The same database under a name, in a schema and with a role that all need quoting."""
     execute(
         address,
-        sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(
-            sql.Identifier(ROLE), sql.Literal(PASSWORD)
-        ),
+        sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(PASSWORD)),
         sql.SQL("ALTER SCHEMA public RENAME TO {}").format(sql.Identifier(SCHEMA)),
     )
     execute(
         address.maintenance(),
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-            sql.Identifier(address.database), sql.Identifier(NAME)
-        ),
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(address.database), sql.Identifier(NAME)),
     )
     return dataclasses.replace(address, user=ROLE, password=Secret(PASSWORD), database=NAME, schema=SCHEMA)
 
 
-def test_1_10_15_becomes_3_3_2_whatever_the_names(
-    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
-) -> None:
+def test_1_10_15_becomes_3_3_2_whatever_the_names(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:
     address, heard = with_awkward_names(corpus("1.10.15")), Heard()
     try:
         mend_connections(address)
@@ -113,9 +107,7 @@ def test_1_10_15_becomes_3_3_2_whatever_the_names(
     json.dumps([dataclasses.asdict(first), dataclasses.asdict(second)])
 
 
-def test_other_sessions_are_ended_before_an_upgrade(
-    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
-) -> None:
+def test_other_sessions_are_ended_before_an_upgrade(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:
     address = corpus("2.10.5")
     left = address.connect(read_only=False)
     left.execute("LOCK TABLE task_instance")
@@ -183,9 +175,7 @@ def test_stopping_ends_the_upgrade_and_its_sessions(
 
 def test_an_environment_of_another_release_is_refused(runtimes: VenvRuntime, tmp_path: Path) -> None:
     path = runtimes.prepare("2.11.2", Heard())
-    given = VenvRuntime(
-        tmp_path, environments={"2.10.5": str(path), "2.11.2": str(path), "2.2.5": "/nonexistent"}
-    )
+    given = VenvRuntime(tmp_path, environments={"2.10.5": str(path), "2.11.2": str(path), "2.2.5": "/nonexistent"})
     assert given.prepare("2.11.2", Heard()) == path
     for version in ("2.10.5", "2.2.5"):
         with pytest.raises(InvalidInputError):

@@ -56,12 +56,8 @@ def test_every_extra_is_read(as_text: bool) -> None:
         "secret_fernet_key": f" {KEY} , {OLD_KEY},",
         "airflow_version": "1.10.15",
         "maintenance_database": "main tenance",
-        "control": given(
-            {"kind": "env_file", "path": "/etc/airflow.env", "restart_command": "docker restart 'a b'"}
-        ),
-        "runtime": given(
-            {"kind": "venv", "environments": {"2.11.2": "/opt/2"}, "python": "/usr/bin/python3"}
-        ),
+        "control": given({"kind": "env_file", "path": "/etc/airflow.env", "restart_command": "docker restart 'a b'"}),
+        "runtime": given({"kind": "venv", "environments": {"2.11.2": "/opt/2"}, "python": "/usr/bin/python3"}),
         "dags_folder": "/dags",
         "sslmode": "require",
         "sslrootcert": "/ca.pem",
@@ -102,9 +98,7 @@ def test_every_key_that_fernet_takes_is_taken(key: str) -> None:
     assert read({"secret_fernet_key": key}).fernet_keys == Secret(key)
 
 
-@pytest.mark.parametrize(
-    "key", ["short", KEY[:-1], KEY + "=", KEY[:-2] + "!=", "ü" * 43 + "=", f"{OLD_KEY};{KEY}"]
-)
+@pytest.mark.parametrize("key", ["short", KEY[:-1], KEY + "=", KEY[:-2] + "!=", "ü" * 43 + "=", f"{OLD_KEY};{KEY}"])
 def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(InvalidInputError, match="key 2 of 2") as caught:
         read({"secret_fernet_key": f"{KEY},{key}"})

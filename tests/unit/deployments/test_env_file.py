@@ -41,10 +41,8 @@ def text_of(file: EnvFile) -> str:
 
 
 def in_a_shell(file: EnvFile, name: str) -> str:
-    script = f"set -a; . {shlex.quote(str(file.path))}; printf %s \"${{{name}}}\""
-    return subprocess.run(
-        ["/bin/sh", "-c", script], check=True, capture_output=True, text=True, env={}
-    ).stdout
+    script = f'set -a; . {shlex.quote(str(file.path))}; printf %s "${{{name}}}"'
+    return subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True, env={}).stdout
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,9 @@ def test_the_last_assignment_counts_as_in_a_shell(write: Write, text: str, value
 
 
 def test_a_change_touches_no_other_line(write: Write) -> None:
-    text = f"# a comment\n\n  B = odd\n{KEY}=old\nnot a line at all\nC='x'  # {KEY}=not this one\n\t#{KEY}=nor this\nD=1"
+    text = (
+        f"# a comment\n\n  B = odd\n{KEY}=old\nnot a line at all\nC='x'  # {KEY}=not this one\n\t#{KEY}=nor this\nD=1"
+    )
     file = write(text)
     change = file.set_fernet_keys(Secret(NEW_KEY), "t0")
     assert change.changed == (KEY,)
@@ -233,7 +233,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(write: Write) -> None:
         ("postgresql://u@h/a%20b", "a%20b"),
     ],
 )
-@pytest.mark.parametrize("database", ["two", "it's \"odd\" & ü%20$HOME `x`"])
+@pytest.mark.parametrize("database", ["two", 'it\'s "odd" & ü%20$HOME `x`'])
 @pytest.mark.parametrize("quotes", ["", '"', "'"])
 def test_only_the_database_changes_in_a_connection_string(
     write: Write, url: str, present: str, database: str, quotes: str

@@ -19,9 +19,7 @@ from airflow_migration.runtimes.command import (
 from airflow_migration.runtimes.pythons import suitable_pythons
 from airflow_migration.secret import Secret
 
-ADDRESS = DatabaseAddress(
-    host="db", user="me", password=Secret("pass word"), database="airflow", schema='a"b c\\d'
-)
+ADDRESS = DatabaseAddress(host="db", user="me", password=Secret("pass word"), database="airflow", schema='a"b c\\d')
 
 
 @pytest.mark.parametrize(
@@ -46,9 +44,7 @@ def test_options_are_those_that_the_help_lists() -> None:
     assert upgrade_options("  --to-version  -v, --verbose") == ()
 
 
-@pytest.mark.parametrize(
-    ("version", "section"), [("2.2.5", "CORE"), ("2.3.0", "DATABASE"), ("3.3.2", "DATABASE")]
-)
+@pytest.mark.parametrize(("version", "section"), [("2.2.5", "CORE"), ("2.3.0", "DATABASE"), ("3.3.2", "DATABASE")])
 def test_no_secret_is_in_the_url_and_settings_cannot_point_elsewhere(version: str, section: str) -> None:
     settings = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "echo else", "AIRFLOW__CORE__AUTH_MANAGER": "x.Y"}
     made = airflow_environment(release(version), Path("/home"), ADDRESS, Secret("k1,k2"), settings)
@@ -61,10 +57,7 @@ def test_no_secret_is_in_the_url_and_settings_cannot_point_elsewhere(version: st
 
 def test_without_a_key_airflow_is_told_that_there_is_none() -> None:
     assert (
-        airflow_environment(release("1.10.15"), Path("/"), ADDRESS, Secret(""), {})[
-            "AIRFLOW__CORE__FERNET_KEY"
-        ]
-        == ""
+        airflow_environment(release("1.10.15"), Path("/"), ADDRESS, Secret(""), {})["AIRFLOW__CORE__FERNET_KEY"] == ""
     )
 
 

@@ -15,10 +15,7 @@ def test_secrets_are_taken_out_in_every_spelling(line: str) -> None:
 
 
 def test_logins_in_urls_are_taken_out_though_not_known() -> None:
-    assert (
-        Redactor([]).clean("index https://me:token@host/simple failed")
-        == "index https://***@host/simple failed"
-    )
+    assert Redactor([]).clean("index https://me:token@host/simple failed") == "index https://***@host/simple failed"
 
 
 @pytest.mark.parametrize(

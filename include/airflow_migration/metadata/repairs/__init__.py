@@ -89,9 +89,7 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         ("username_case", lambda _: _rename_users(conn, tables, crossing)),
     ]
     if crossing.crosses(connections.TYPE_NOT_NULL):
-        steps.append(
-            ("connection_type", lambda _: _change(conn, connections.new_types(conn, tables, decrypt)))
-        )
+        steps.append(("connection_type", lambda _: _change(conn, connections.new_types(conn, tables, decrypt))))
     if crossing.crosses(connections.ID_UNIQUE):
         steps.append(("connection_id", lambda _: _change(conn, connections.new_ids(conn, tables))))
     if crossing.crosses(RUN_KEY):

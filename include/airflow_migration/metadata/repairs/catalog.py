@@ -71,7 +71,5 @@ def read_references(conn: Session, table: str) -> tuple[Reference, ...]:
     for child, columns, parent_columns in conn.execute(_REFERENCES, (table,)):
         assert isinstance(columns, list)
         assert isinstance(parent_columns, list)
-        found.append(
-            Reference(child=str(child), columns=tuple(columns), parent_columns=tuple(parent_columns))
-        )
+        found.append(Reference(child=str(child), columns=tuple(columns), parent_columns=tuple(parent_columns)))
     return tuple(found)

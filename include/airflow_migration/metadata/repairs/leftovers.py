@@ -35,13 +35,9 @@ def find_leftovers(conn: Session, tables: Tables, crossing: Crossing) -> tuple[L
     for table, release in _TARGETS.items():
         name = f"_airflow_moved__{release.replace('.', '_')}__dangling__{table}"
         if name in tables and _has_dangling_rows(conn, table, tables, crossing):
-            found.append(
-                Leftover(table=name, why=f"Airflow would move rows of {table} into a table of that name")
-            )
+            found.append(Leftover(table=name, why=f"Airflow would move rows of {table} into a table of that name"))
     if ARCHIVE in tables and crossing.crosses(CAST):
-        found.append(
-            Leftover(table=ARCHIVE, why="Airflow would move pickled XComs into a table of that name")
-        )
+        found.append(Leftover(table=ARCHIVE, why="Airflow would move pickled XComs into a table of that name"))
     return tuple(found)
 
 
@@ -53,9 +49,7 @@ def set_aside(conn: Session, leftover: Leftover) -> str:
         name, number = f"{leftover.table[:58]}__{number}", number + 1
     if name != leftover.table:
         conn.execute(
-            sql.SQL("ALTER TABLE {} RENAME TO {}").format(
-                sql.Identifier(leftover.table), sql.Identifier(name)
-            )
+            sql.SQL("ALTER TABLE {} RENAME TO {}").format(sql.Identifier(leftover.table), sql.Identifier(name))
         )
     conn.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(sql.Identifier(name), sql.Identifier(SCHEMA)))
     return f"table {leftover.table} moved to {SCHEMA}.{name}: {leftover.why}"

@@ -25,8 +25,7 @@ def move_rows(conn: Session, entry: Entry, *, table: str, condition: str, reason
     doomed = _temporary()
     conn.execute(
         sql.SQL(
-            "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT t.ctid AS place, ({})::text AS reason FROM {} t"
-            " WHERE {}"
+            "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT t.ctid AS place, ({})::text AS reason FROM {} t WHERE {}"
         ).format(doomed, sql.SQL(reason), sql.Identifier(table), sql.SQL(condition))
     )
     return _move(conn, entry, table, doomed)
@@ -45,9 +44,7 @@ def _move(conn: Session, entry: Entry, table: str, doomed: sql.Identifier) -> in
     return total
 
 
-def _move_dependents(
-    conn: Session, entry: Entry, table: str, reference: Reference, doomed: sql.Identifier
-) -> None:
+def _move_dependents(conn: Session, entry: Entry, table: str, reference: Reference, doomed: sql.Identifier) -> None:
     theirs = _temporary()
     same = sql.SQL(" AND ").join(
         sql.SQL("c.{} = p.{}").format(sql.Identifier(mine), sql.Identifier(parent))

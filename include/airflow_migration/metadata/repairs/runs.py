@@ -36,9 +36,7 @@ def name_runs(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
     if not {"id", "dag_id", "execution_date", "run_id"} <= tables.get("dag_run", {}).keys():
         return 0, ()
     named = sorted(conn.execute(_NAME_RUNS).fetchall(), key=lambda row: int(str(row[0])))
-    details = [
-        f"dag run {row} of {dag_id} had no run_id, now {run_id}" for row, dag_id, run_id in named[:LISTED]
-    ]
+    details = [f"dag run {row} of {dag_id} had no run_id, now {run_id}" for row, dag_id, run_id in named[:LISTED]]
     if len(named) > LISTED:
         details.append(f"and {len(named) - LISTED} more dag runs had no run_id")
     return len(named), tuple(details)

@@ -127,9 +127,7 @@ def fix_sequences(conn: Session) -> tuple[str, ...]:
     for behind in behind_sequences(conn, read_tables(conn)):
         name = sql.Identifier(behind.schema, behind.sequence).as_string(conn)
         conn.execute("SELECT setval(%s::regclass, %s, true)", (name, behind.highest))
-        details.append(
-            f"sequence {behind.sequence} stood at {behind.next}, below {behind.table}.id = {behind.highest}"
-        )
+        details.append(f"sequence {behind.sequence} stood at {behind.next}, below {behind.table}.id = {behind.highest}")
     return tuple(details)
 
 
@@ -157,10 +155,6 @@ def _share_owner(conn: Session, table: str, sequence: str) -> None:
     assert owner is not None
     if not owner[1]:
         conn.execute(
-            sql.SQL("ALTER SEQUENCE {} OWNER TO {}").format(
-                sql.Identifier(sequence), sql.Identifier(str(owner[0]))
-            )
+            sql.SQL("ALTER SEQUENCE {} OWNER TO {}").format(sql.Identifier(sequence), sql.Identifier(str(owner[0])))
         )
-    conn.execute(
-        sql.SQL("ALTER SEQUENCE {} OWNED BY {}.id").format(sql.Identifier(sequence), sql.Identifier(table))
-    )
+    conn.execute(sql.SQL("ALTER SEQUENCE {} OWNED BY {}.id").format(sql.Identifier(sequence), sql.Identifier(table)))

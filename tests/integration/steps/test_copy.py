@@ -1,0 +1,250 @@
+"""Two copies are made of the source, whole and up to date, whatever happened to an earlier try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from airflow_migration.exceptions import OwnershipError, ToolError
+from airflow_migration.metadata import journal
+from airflow_migration.postgres import clone, databases
+from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.steps import copy, quiesce
+from airflow_migration.steps.migration import Migration
+
+NewMigration = Callable[..., Migration]
+Hold = Callable[[DatabaseAddress], Session]
+
+
+def ignore(_: object) -> None:
+    pass
+
+
+@pytest.fixture
+def paused(migration: NewMigration) -> NewMigration:
+    def make(**options: object) -> Migration:
+        made = migration(**options)
+        quiesce.pause_dags(made, ignore)
+        return made
+
+    return make
+
+
+def contents(address: DatabaseAddress) -> dict[str, tuple[object, ...] | None]:
+    """Row count and digest of every table of Airflow."""
+    with address.connect() as conn:
+        names = conn.execute("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'").fetchall()
+        query = sql.SQL("SELECT count(*), md5(string_agg(t::text, '\n' ORDER BY t::text)) FROM {} t")
+        return {str(name): conn.execute(query.format(sql.Identifier(str(name)))).fetchone() for (name,) in names}
+
+
+def state_of(address: DatabaseAddress, migration: Migration) -> str | None:
+    with address.connect() as conn:
+        entry = journal.read_entry(conn, migration.id)
+        return entry.state if entry else None
+
+
+def write(address: DatabaseAddress, statement: str) -> None:
+    with address.connect(read_only=False) as conn:
+        conn.execute(statement)
+
+
+def exists(address: DatabaseAddress) -> bool:
+    with address.maintenance().connect() as conn:
+        return databases.database_exists(conn, address.database)
+
+
+def test_the_frozen_clone_is_the_source_and_is_no_source(
+    paused: NewMigration, busy: Callable[[DatabaseAddress], None], hold: Hold
+) -> None:
+    migration = paused()
+    busy(migration.source.address)
+    assert not copy.clone_source(migration, ignore).reused
+    assert contents(migration.frozen) == contents(migration.source.address)
+    assert state_of(migration.frozen, migration) == journal.COPIED
+    assert state_of(migration.source.address, migration) == journal.OPEN
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        hold(migration.frozen).execute("DELETE FROM dag")
+
+
+def test_a_second_try_keeps_the_clone(paused: NewMigration) -> None:
+    migration = paused()
+    copy.clone_source(migration, ignore)
+    write(migration.frozen, "CREATE TABLE here_already ()")
+    assert copy.clone_source(migration, ignore).reused
+    assert "here_already" in contents(migration.frozen)
+
+
+def test_a_clone_killed_before_it_was_marked_is_marked_by_the_next_try(paused: NewMigration, hold: Hold) -> None:
+    migration = paused()
+    source = migration.source.address
+    copy._claim(migration, copy.CREATE_FROZEN, migration.frozen)
+    clone.clone_database(
+        source, template=source.database, database=migration.frozen.database, owner=None, comment="", listener=ignore
+    )
+    assert state_of(migration.frozen, migration) == journal.OPEN
+    assert copy.clone_source(migration, ignore).reused
+    assert state_of(migration.frozen, migration) == journal.COPIED
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        hold(migration.frozen).execute("DELETE FROM dag")
+
+
+@pytest.mark.parametrize("which", ["frozen", "working"])
+def test_a_database_of_somebody_else_is_never_touched(
+    paused: NewMigration, new_database: Callable[..., DatabaseAddress], which: str
+) -> None:
+    migration = paused()
+    if which == "working":
+        copy.clone_source(migration, ignore)
+    taken = new_database(getattr(migration, which).database)
+    write(taken, "CREATE TABLE precious ()")
+    with pytest.raises(OwnershipError, match=taken.database):
+        (copy.clone_source if which == "frozen" else copy.make_working_database)(migration, ignore)
+    assert "precious" in contents(taken)
+
+
+def test_a_try_that_was_killed_behind_shut_doors_does_not_shut_out_the_next(paused: NewMigration) -> None:
+    migration = paused()
+    clone.block_connections(migration.source.address, migration.source.address.database, ignore)
+    copy.clone_source(migration, ignore)
+    assert contents(migration.frozen) == contents(migration.source.address)
+
+
+def test_shut_doors_are_the_way_where_somebody_stays(
+    paused: NewMigration, hold: Hold, postgres_server: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "EXCLUSIVE_ATTEMPTS", 1)
+    migration = paused()
+    source = migration.source.address
+    keeper = hold(postgres_server.on(source.database))
+    shut = sql.SQL("SELECT 1 FROM pg_database WHERE datname = {} AND NOT datallowconn").format(source.database)
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(copy.clone_source, migration, ignore)
+        with postgres_server.connect(autocommit=True) as admin:
+            while not admin.execute(shut).fetchone():
+                assert not made.done()
+        keeper.close()
+        assert not made.result().reused
+    assert contents(migration.frozen) == contents(source)
+    assert not copy.allow_connections(migration, ignore)
+
+
+def test_doors_that_a_kill_left_shut_are_opened(paused: NewMigration) -> None:
+    migration = paused()
+    clone.block_connections(migration.source.address, migration.source.address.database, ignore)
+    assert copy.allow_connections(migration, ignore)
+    assert not copy.allow_connections(migration, ignore)
+    migration.source.address.connect().close()
+
+
+@pytest.mark.parametrize("transfer", ["clone", "dump"])
+def test_the_working_database_is_the_frozen_one_and_belongs_to_the_target(
+    paused: NewMigration, hold: Hold, transfer: str
+) -> None:
+    migration = paused(transfer=transfer)
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    made = copy.make_working_database(migration, ignore)
+    assert (made.database, made.reused) == (migration.plan.working_database, False)
+    assert contents(migration.working) == contents(migration.frozen)
+    assert state_of(migration.working, migration) == journal.COPIED
+    with migration.working.connect() as conn:
+        foreign = conn.execute(
+            "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE relkind IN ('r', 'S', 'v') AND nspname IN ('public', 'airflow_migration')"
+            " AND pg_get_userbyid(relowner) <> current_user"
+            " UNION ALL SELECT datname FROM pg_database WHERE datname = current_database()"
+            " AND pg_get_userbyid(datdba) <> current_user"
+        ).fetchall()
+    assert foreign == []
+    session = hold(migration.working)
+    session.execute("ALTER TABLE dag ADD COLUMN of_an_upgrade int")
+    session.commit()
+    write(migration.working, "CREATE TABLE here_already ()")
+    assert copy.make_working_database(migration, ignore).reused
+    assert "here_already" in contents(migration.working)
+
+
+def half_loading(tmp_path: Path, migration: Migration) -> Migration:
+    """The same migration with a pg_restore that is killed half-way."""
+    folder = tmp_path / "bin"
+    folder.mkdir(exist_ok=True)
+    script = folder / "pg_restore"
+    script.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "pg_restore (PostgreSQL) 99.0"; exit 0; }\n'
+        "echo 'pg_restore: connecting'; kill -9 $$\n"
+    )
+    script.chmod(0o755)
+    return replace(migration, workshop=replace(migration.workshop, bin_path=str(folder)))
+
+
+def test_a_half_loaded_working_database_is_made_anew(paused: NewMigration, tmp_path: Path) -> None:
+    migration = paused(transfer="dump")
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    with pytest.raises(ToolError):
+        copy.make_working_database(half_loading(tmp_path, migration), ignore)
+    write(migration.working, "CREATE TABLE dag (half int)")
+    assert not copy.make_working_database(migration, ignore).reused
+    assert contents(migration.working) == contents(migration.frozen)
+
+
+def test_a_working_database_that_was_complete_once_counts_for_nothing_when_it_is_gone(
+    paused: NewMigration, tmp_path: Path
+) -> None:
+    migration = paused(transfer="dump")
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    copy.make_working_database(migration, ignore)
+    databases.drop_database(migration.working, migration.working.database, ignore)
+    with pytest.raises(ToolError):
+        copy.make_working_database(half_loading(tmp_path, migration), ignore)
+    assert not copy.make_working_database(migration, ignore).reused
+    assert contents(migration.working) == contents(migration.frozen)
+
+
+def test_copies_of_before_a_resume_are_made_anew(paused: NewMigration) -> None:
+    """The run is tried again after the source was resumed: it has gone on, and no copy may lag behind."""
+    migration = paused()
+    source = migration.source.address
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    copy.make_working_database(migration, ignore)
+    quiesce.resume_source(migration, ignore)
+    write(source, "INSERT INTO variable (key, val) VALUES ('since', 'then')")
+    quiesce.pause_dags(migration, ignore)
+    assert not copy.clone_source(migration, ignore).reused
+    assert not copy.dump_frozen(migration, ignore).reused
+    assert not copy.make_working_database(migration, ignore).reused
+    assert contents(migration.frozen) == contents(source)
+    assert contents(migration.working) == contents(source)
+
+
+def test_a_backup_is_kept(paused: NewMigration) -> None:
+    migration = paused()
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    assert copy.discard_copies(migration, ignore) == copy.DiscardResult(dropped_database=None, removed_dump=None)
+    assert exists(migration.frozen)
+    assert migration.dump_path.exists()
+
+
+def test_without_a_backup_nothing_is_left_and_that_can_be_repeated(paused: NewMigration) -> None:
+    migration = paused(transfer="dump", backup=False)
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    copy.make_working_database(migration, ignore)
+    first = copy.discard_copies(migration, ignore)
+    assert first.dropped_database == migration.frozen.database
+    assert first.removed_dump == str(migration.dump_path)
+    assert not exists(migration.frozen)
+    assert not migration.dump_path.exists()
+    assert exists(migration.working)
+    assert exists(migration.source.address)
+    assert copy.discard_copies(migration, ignore) == copy.DiscardResult(dropped_database=None, removed_dump=None)
