@@ -27,6 +27,7 @@ format: venv
 
 # make test ARGS="tests/unit -k hops"
 test: venv
+	@requirements/pgbouncer >/dev/null 2>&1
 	@$(BIN)/python -m pytest $(ARGS)
 
 # make demo KEEP=1 leaves everything running

@@ -12,7 +12,7 @@ TEXT = ["string", "null"]
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "metadata_schema": {
         "label": "Metadata schema",
-        "description": "Postgres schema of Airflow's tables; `airflow` on Astronomer.",
+        "description": "Postgres schema of Airflow's tables; `airflow` on Astronomer. Source and target may differ.",
         "schema": {"type": TEXT, "default": "public"},
     },
     "secret_fernet_key": {

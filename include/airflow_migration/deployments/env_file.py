@@ -16,12 +16,15 @@ SQL_ALCHEMY_CONN = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_A
 """The section is `database` from 2.3 on; 3.x still reads the old name."""
 RESULT_BACKEND = "AIRFLOW__CELERY__RESULT_BACKEND"
 AUTH_MANAGER = "AIRFLOW__CORE__AUTH_MANAGER"
+SCHEMA_SETTINGS = ("AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA", "AIRFLOW__CORE__SQL_ALCHEMY_SCHEMA")
 SETTINGS = (
     AUTH_MANAGER,
+    *SCHEMA_SETTINGS,
     "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS",
     "AIRFLOW__SCHEDULER__CREATE_DELTA_DATA_INTERVALS",
 )
-"""What decides how the target's own commands migrate and parse: FAB's tables, the timetables of its DAGs."""
+"""What decides how the target's own commands migrate and parse: FAB's tables, the schema of all tables (which is
+ours to set, and checked only), the timetables of its DAGs."""
 
 _ASSIGNMENT = re.compile(r"^(\s*(?:export\s+)?)([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 # As SQLAlchemy 1.3 to 2.0 reads it: a password may hold / ? #, and the database's name is not decoded.

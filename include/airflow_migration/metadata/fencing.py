@@ -6,21 +6,26 @@ from dataclasses import dataclass
 
 from airflow_migration.metadata import journal
 from airflow_migration.postgres.address import DatabaseAddress
-from airflow_migration.postgres.databases import set_database_default, terminate_sessions
+from airflow_migration.postgres.databases import READ_ONLY, end_sessions, set_database_default
 from airflow_migration.progress import Listener
 
 FENCE = "fence_source"
-SETTING = "default_transaction_read_only"
+SETTING = READ_ONLY
+SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FenceResult:
     """:param fenced: new sessions on the source can only read
     :param sessions_ended: sessions of the old deployment that were ended
+    :param sessions_left: those that our role may not end, which can go on writing
+    :param warnings: what a person must do about them
     """
 
     fenced: bool
     sessions_ended: int
+    sessions_left: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def close_source(address: DatabaseAddress, *, migration_id: str, fence: bool, listener: Listener) -> FenceResult:
@@ -38,9 +43,23 @@ def close_source(address: DatabaseAddress, *, migration_id: str, fence: bool, li
             listener("The source is left able to write; keep its scheduler stopped")
             return FenceResult(fenced=False, sessions_ended=0)
         set_database_default(conn, address.database, SETTING, "on")
-        ended = terminate_sessions(conn, address.database)
-        listener(f"The source can be read only from now on; {ended} session(s) were ended")
-        return FenceResult(fenced=True, sessions_ended=ended)
+        sessions = end_sessions(conn, address.database)
+        listener(f"The source can be read only from now on; {len(sessions.ended)} session(s) were ended")
+        warnings = _warn_of(sessions.left)
+        for warning in warnings:
+            listener(warning)
+        return FenceResult(
+            fenced=True, sessions_ended=len(sessions.ended), sessions_left=sessions.left, warnings=warnings
+        )
+
+
+def _warn_of(left: tuple[str, ...]) -> tuple[str, ...]:
+    if not left:
+        return ()
+    return (
+        f"{len(left)} session(s) on the source could not be ended and can still write there, end them by hand: "
+        + ", ".join(left[:SHOWN]),
+    )
 
 
 def lift_fence(address: DatabaseAddress, *, migration_id: str, listener: Listener) -> bool:

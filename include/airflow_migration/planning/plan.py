@@ -25,6 +25,7 @@ class Plan:
     :param frozen_database: copy of the source on its own server, never changed
     :param working_database: becomes `target_database` at the end
     :param set_aside_as: name that the fresh database which has the target's name now will get
+    :param users_schema: where the source has its FAB tables, if not among Airflow's others
     :param source_size: bytes
     :param active_dags: DAGs that are active now
     :param in_flight: task instances that the drain would wait for now
@@ -50,6 +51,7 @@ class Plan:
     active_dags: int
     in_flight: int
     findings: tuple[Finding, ...]
+    users_schema: str | None = None
 
     @property
     def needs_dump(self) -> bool:

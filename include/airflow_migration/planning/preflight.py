@@ -11,6 +11,7 @@ from airflow_migration.exceptions import InvalidInputError, PreflightError
 from airflow_migration.metadata import checks, draining, encryption, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
+from airflow_migration.metadata.users_schema import find_users_schema
 from airflow_migration.planning import fitness
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.options import Options
@@ -52,6 +53,11 @@ def make_plan(
         target.address.maintenance().connect(statement_timeout=STATEMENT_TIMEOUT) as here,
     ):
         head = releases.read_head(there)
+        users_schema = find_users_schema(there, head)
+        if users_schema is not None:
+            there.execute(
+                "SELECT set_config('search_path', %s, false)", (source.address.seeing(users_schema).search_path,)
+            )
         _refuse_control_database(there, control_run)
         goal = _goal(target)
         hops = plan_hops(head, goal.version)
@@ -79,6 +85,7 @@ def make_plan(
             active_dags=_active(there, migration_id),
             in_flight=draining.read_in_flight(there).running,
             findings=(),
+            users_schema=users_schema,
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(

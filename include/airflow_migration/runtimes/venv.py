@@ -101,7 +101,8 @@ class VenvRuntime:
         watch = UpgradeWatch(goal, before, listener, Redactor(secret_values(address, keys, settings)))
         with _home() as home:
             argv: list[str | Path] = [airflow, *upgrade_command(goal), *self._options(goal, airflow)]
-            variables = airflow_environment(goal, home, address, keys, settings)
+            place = address.seeing(*before.extension_schemas)
+            variables = airflow_environment(goal, home, place, keys, settings)
             client = self._begin(Client(f"upgrade to Airflow {goal}", variables))
             try:
                 code = client.run(argv, watch.line, directory=home, check=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
+from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
 from airflow_migration.planning.plan import CLONE
 from airflow_migration.postgres import clone, databases, dump, ownership, restore
 from airflow_migration.postgres.address import DatabaseAddress
@@ -88,9 +89,23 @@ def make_working_database(migration: Migration, listener: Listener) -> RestoreRe
     acting = migration.source.address if plan.transfer == CLONE else migration.target.address
     with acting.on(plan.working_database).connect(read_only=False) as conn:
         journal.mark_as_copy(conn)
-        changed = ownership.hand_over(conn, migration.target.address.user)
+        homes = migration.source.address.schema, migration.target.address.schema
+        changed = ownership.hand_over(conn, migration.target.address.user, schemas=homes)
     listener(f'{changed} object(s) were handed to role "{migration.target.address.user}"')
+    _bring_home(migration, listener)
     return result
+
+
+def _bring_home(migration: Migration, listener: Listener) -> None:
+    with migration.working.connect(read_only=False) as conn:
+        bring_home(
+            conn,
+            database=migration.plan.working_database,
+            old=migration.source.address.schema,
+            new=migration.target.address.schema,
+            users_schema=migration.plan.users_schema,
+            listener=listener,
+        )
 
 
 def discard_copies(migration: Migration, listener: Listener) -> DiscardResult:
@@ -116,6 +131,8 @@ def _by_template(migration: Migration, listener: Listener) -> RestoreResult:
         owner=migration.target.address.user,
         comment=migration.plan.label,
         listener=listener,
+        # Where the tables get another home, the source's path to them would lead astray.
+        left_out=() if migration.source.address.schema == migration.target.address.schema else (SEARCH_PATH,),
     )
     return RestoreResult(database=made.database, bytes=made.bytes, seconds=made.seconds, reused=made.reused)
 

@@ -56,7 +56,7 @@ class Migration:
 
     @property
     def frozen(self) -> DatabaseAddress:
-        return self.source.address.on(self.plan.frozen_database)
+        return self.source.address.on(self.plan.frozen_database).seeing(self.plan.users_schema)
 
     @property
     def working(self) -> DatabaseAddress:

@@ -59,6 +59,22 @@ def test_the_old_sessions_are_ended(source: DatabaseAddress, hold: Hold) -> None
             session.execute("SELECT 1")
 
 
+def test_a_session_that_the_role_may_not_end_is_named(
+    source: DatabaseAddress, hold: Hold, postgres_server: DatabaseAddress
+) -> None:
+    old, stranger = hold(source), hold(postgres_server.on(source.database))
+    result = close_source(source, migration_id="run 1", fence=True, listener=ignore)
+    assert result.sessions_ended == 1
+    (left,) = result.sessions_left
+    assert str(stranger.info.backend_pid) in left
+    assert postgres_server.user in left
+    (warning,) = result.warnings
+    assert left in warning
+    with pytest.raises(psycopg.OperationalError):
+        old.execute("SELECT 1")
+    stranger.execute("SELECT 1")
+
+
 def test_a_retry_says_the_same(source: DatabaseAddress, hold: Hold) -> None:
     fence(source)
     assert fence(source) == (True, 0)
