@@ -5,6 +5,10 @@ COMPLETE := .venv/.complete
 LOCK := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
+# The compose program of this machine, if there is one.
+COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; \
+	else command -v docker-compose; fi)
+
 .PHONY: venv lint types format test demo demo-stop build lock clean
 
 venv: $(COMPLETE)
@@ -17,6 +21,7 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(if $(COMPOSE),$(COMPOSE) --file docker-compose.yaml config --quiet,@echo "No docker compose: docker-compose.yaml is read by the tests only")
 
 types: venv
 	$(BIN)/mypy

@@ -52,16 +52,20 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databa
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres_server: DatabaseAddress) -> NewDatabase:
-    """Makes a database, empty or from a template, under a given or a new name; it goes with the server."""
+def new_database(postgres_server: DatabaseAddress) -> Iterator[NewDatabase]:
+    """Makes a database, empty or from a template, under a given or a new name; dropped at the end."""
+    made: list[str] = []
     numbers = itertools.count(1)
 
     def create(name: str | None = None, template: str = "template0") -> DatabaseAddress:
         name = name or f"test {next(numbers)}"  # a name that needs quoting, always
         run_on(postgres_server, "CREATE DATABASE {} TEMPLATE {}", name, template)
+        made.append(name)
         return postgres_server.on(name)
 
-    return create
+    yield create
+    for name in made:
+        run_on(postgres_server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,8 @@ class ReportOperator(MigrationOperator):
         report = build_report(
             migration_id=self.migration_id,
             plan=plan["result"] if plan else None,
-            steps={name: step for name, step in steps.items() if name != self.plan_task_id},
+            # The plan has a place of its own in the report.
+            steps=steps | ({self.plan_task_id: plan | {"result": None}} if plan else {}),
             errors={name: error for name, error in errors.items() if error},
             complete=bool(steps.get(self.last_task_id)),
         )

@@ -15,6 +15,7 @@ from airflow_migration.planning import fitness
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
+from airflow_migration.planning.users_and_roles import check_users
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import ServerDescription, database_size, describe_server
 from airflow_migration.progress import Listener
@@ -87,7 +88,7 @@ def make_plan(
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.
         if not any(finding.check == fitness.PRIVILEGES for finding in findings):
-            findings += [*_survey(there, source), *_check_rows(there, hops)]
+            findings += [*_survey(there, source), *_check_rows(there, hops), *check_users(there, goal, target)]
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     _refuse_blockers(findings)

@@ -67,9 +67,15 @@ def allow_connections(migration: Migration, listener: Listener) -> bool:
 
 
 def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
-    """Dump the frozen clone, for the other server or as a backup."""
+    """Dump the frozen clone, for the other server or as a backup.
+
+    A `pg_dump` left from an attempt that was killed would go on to its end: its sessions are ended.
+    """
     with migration.frozen.connect() as conn:
         version = databases.describe_server(conn).version
+        ended = databases.terminate_sessions(conn, migration.frozen.database)
+    if ended:
+        listener(f"Ended {ended} session(s) on the frozen clone")
     return dump.dump_database(
         migration.client("dump_database", migration.frozen),
         migration.frozen,

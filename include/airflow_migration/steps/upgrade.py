@@ -13,18 +13,11 @@ SWAP = "swap_fernet_key"
 
 
 def swap_fernet_key(migration: Migration, listener: Listener) -> ControlResult:
-    """Give the target the source's keys; the settings as they were are kept beside them.
-
-    A source that encrypts nothing has no key to give: the target keeps its own.
-    """
-    keys, control = fernet_keys_of(migration.source), control_of(migration.target)
-    if not keys:
-        listener("The source has no key; the target keeps its own")
-        return ControlResult(kind=control.kind)
+    """Give the target the source's keys; the settings as they were are kept beside them."""
     with migration.source.address.connect(read_only=False) as conn:
         detail = {"connection": migration.plan.options.target_conn_id, "token": migration.plan.token}
         journal.record_act(conn, migration.id, SWAP, detail)
-    result = control.set_fernet_keys(keys, migration.plan.token)
+    result = control_of(migration.target).set_fernet_keys(fernet_keys_of(migration.source), migration.plan.token)
     listener(f"Changed: {', '.join(result.changed) or 'nothing, the target has this key already'}")
     return result
 

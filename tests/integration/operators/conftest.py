@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.planning.options import Options
 from airflow_migration.postgres.address import DatabaseAddress
 
 RUN_ID = "manual__operators"
+DAG_FILE = Path(__file__).parents[3] / "dags" / "migrate_airflow.py"
 
 
 @dataclass
@@ -89,3 +93,22 @@ def target_env(tmp_path: Path) -> Path:
     path = tmp_path / "airflow.env"
     path.write_text("AIRFLOW__CORE__FERNET_KEY=b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def migrate() -> Callable[[Run], dict[str, Any]]:
+    """Runs every task of the runbook that is not skipped; gives task id → result."""
+    spec = importlib.util.spec_from_file_location("migrate_airflow_dag", DAG_FILE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def go(run: Run) -> dict[str, Any]:
+        results = {}
+        for task in [*module.runbook, module.migration_complete]:
+            with suppress(AirflowSkipException):
+                results[task.task_id] = run.execute(task)["result"]
+        return results
+
+    return go

@@ -135,6 +135,20 @@ def test_shut_doors_are_the_way_where_somebody_stays(
     assert not copy.allow_connections(migration, ignore)
 
 
+def test_a_pg_dump_that_outlived_its_task_is_ended_and_its_files_are_removed(paused: NewMigration, hold: Hold) -> None:
+    migration = paused()
+    copy.clone_source(migration, ignore)
+    left = hold(migration.frozen)
+    partial = migration.dump_path.with_name(migration.dump_path.name + ".partial-1")
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("half")
+    copy.dump_frozen(migration, ignore)
+    with pytest.raises(psycopg.OperationalError):
+        left.execute("SELECT 1")
+    assert not partial.exists()
+    assert migration.dump_path.is_dir()
+
+
 def test_doors_that_a_kill_left_shut_are_opened(paused: NewMigration) -> None:
     migration = paused()
     clone.block_connections(migration.source.address, migration.source.address.database, ignore)
