@@ -43,6 +43,14 @@ class Control(Protocol):
 
     def point_to(self, database: str, token: str) -> ControlResult: ...
 
+    def restore(self, token: str, *, keys: Secret, database: str) -> ControlResult:
+        """Undo of both: what this migration has set, and nobody since, has its former value again.
+
+        :param keys: the keys that were set
+        :param database: the database that was pointed to
+        """
+        ...
+
     def restart(self, client: Client, listener: Listener) -> ControlResult: ...
 
 
@@ -79,6 +87,17 @@ class EnvFileControl:
             )
         return self._result(change, instructions)
 
+    def restore(self, token: str, *, keys: Secret, database: str) -> ControlResult:
+        done = EnvFile(self._path).restore(token, keys=keys, database=database)
+        if done is None:
+            return ControlResult(kind=self.kind)
+        instructions = tuple(
+            f"{name} in {done.path} was changed by somebody else since the migration and is left as it is;"
+            f" {done.backup} has the value of before"
+            for name in done.left
+        )
+        return ControlResult(kind=self.kind, changed=done.restored, instructions=instructions, backup=done.backup)
+
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         if not self._command:
             return ControlResult(
@@ -114,6 +133,11 @@ class ManualControl:
 
     def point_to(self, database: str, token: str) -> ControlResult:
         return self._instruct(f'Make sure that the target\'s sql_alchemy_conn names the database "{database}"')
+
+    def restore(self, token: str, *, keys: Secret, database: str) -> ControlResult:
+        return self._instruct(
+            "Give the target the fernet key and the database in sql_alchemy_conn back that it had before the migration"
+        )
 
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         return self._instruct("Restart the target's processes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 SQL_ALCHEMY_CONN = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN")
 """The section is `database` from 2.3 on; 3.x still reads the old name."""
 RESULT_BACKEND = "AIRFLOW__CELERY__RESULT_BACKEND"
+CHANGED = (FERNET_KEY, *SQL_ALCHEMY_CONN, RESULT_BACKEND)
+"""All that a migration ever sets."""
 AUTH_MANAGER = "AIRFLOW__CORE__AUTH_MANAGER"
 SETTINGS = (
     AUTH_MANAGER,
@@ -38,6 +41,19 @@ class EnvFileChange:
     path: str
     changed: tuple[str, ...]
     backup: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvFileRestore:
+    """:param restored: names of the variables that have their former value again
+    :param left: variables that somebody else has changed since; they are as he left them
+    :param backup: the file as it was before the migration, when something is left
+    """
+
+    path: str
+    restored: tuple[str, ...]
+    left: tuple[str, ...]
+    backup: str | None
 
 
 class EnvFile:
@@ -109,16 +125,52 @@ class EnvFile:
             token,
         )
 
-    def restore(self, token: str) -> bool:
-        """Undo of every change of a migration: the file is again what it was.
+    def restore(self, token: str, *, keys: Secret, database: str) -> EnvFileRestore | None:
+        """Undo of `set_fernet_keys` and `point_to`, found by the backup that they kept.
 
-        :returns: False when this migration has not changed it
+        Where nobody else has changed the file it is again the very file that it was. Else only the variables
+        that the migration set are put back, and of these only those that still have the value which it gave
+        them; a value that a person has set since stays, and so does the backup.
+
+        :param keys: the keys that the migration gave
+        :param database: the database that it pointed to
+        :returns: None when this migration has not changed the file, or it is restored already
         """
         backup = self._backup(token)
         if not backup.exists():
-            return False
-        os.replace(backup, self.path)
-        return True
+            return None
+        before = EnvFile(str(backup))
+        differing = [name for name in CHANGED if self.get(name) != before.get(name)]
+        ours = [name for name in differing if self.get(name) == before._migrated(name, keys, database)]
+        left = [name for name in differing if name not in ours]
+        if not left and self._without(CHANGED) == before._without(CHANGED):
+            os.replace(backup, self.path)
+        else:
+            if ours:
+                self._take_back(ours, before)
+            if not left:
+                backup.unlink()
+        return EnvFileRestore(
+            path=str(self.path), restored=tuple(ours), left=tuple(left), backup=str(backup) if left else None
+        )
+
+    def _migrated(self, name: str, keys: Secret, database: str) -> str | None:
+        """The value that a migration gives a variable of this file; None when it leaves it alone."""
+        if name == FERNET_KEY:
+            return keys.reveal()
+        return _unquote(_with_database(self._written(name) or "", database)) if _place(self.get(name)) else None
+
+    def _without(self, names: Iterable[str]) -> list[str]:
+        """The lines of all other variables."""
+        lines = [line for line in self._lines if not self._assigns(line, names)]
+        return "".join(lines).splitlines()
+
+    def _take_back(self, names: list[str], before: EnvFile) -> None:
+        rest = [line for line in self._lines if not self._assigns(line, names)]
+        if rest and not rest[-1].endswith("\n"):
+            rest[-1] += "\n"
+        self._lines = rest + [line for line in before._lines if self._assigns(line, names)]
+        self._write(self.path, "".join(self._lines).encode())
 
     def _backup(self, token: str) -> Path:
         return self.path.with_name(f"{self.path.name}.before-{token}")
@@ -139,7 +191,7 @@ class EnvFile:
         return "export " if any(line.lstrip().startswith("export ") for line in self._lines) else ""
 
     @staticmethod
-    def _assigns(line: str, names: dict[str, str]) -> bool:
+    def _assigns(line: str, names: Iterable[str]) -> bool:
         match = _ASSIGNMENT.match(line.rstrip("\r\n"))
         return bool(match and match[2] in names)
 

@@ -31,6 +31,7 @@ def close_source(address: DatabaseAddress, *, migration_id: str, fence: bool, li
     """
     with address.connect(read_only=False, autocommit=True) as conn:
         with conn.transaction():
+            journal.refuse_rolled_back(conn, migration_id)
             if fence:
                 journal.record_act(conn, migration_id, FENCE, {"database": address.database})
             journal.set_state(conn, migration_id, journal.CLOSED)
@@ -44,7 +45,10 @@ def close_source(address: DatabaseAddress, *, migration_id: str, fence: bool, li
 
 
 def lift_fence(address: DatabaseAddress, *, migration_id: str, listener: Listener) -> bool:
-    """Undo of the fence.
+    """Undo of `close_source`'s fence.
+
+    A session keeps the default with which it began, so those of the old deployment are ended; they come
+    back able to write.
 
     :returns: whether this migration had put one up
     """
@@ -52,5 +56,6 @@ def lift_fence(address: DatabaseAddress, *, migration_id: str, listener: Listene
         if journal.read_act(conn, migration_id, FENCE) is None:
             return False
         set_database_default(conn, address.database, SETTING, None)
-        listener("The source can write again")
+        ended = terminate_sessions(conn, address.database)
+        listener(f"The source can write again; {ended} session(s) that could only read were ended")
         return True

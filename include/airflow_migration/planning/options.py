@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,7 @@ class Options:
         :raises InvalidInputError: a key is unknown or a value is not one of those that work
         """
         known = set(cls.__dataclass_fields__)
-        if unknown := sorted(set(given) - known):
-            raise InvalidInputError(
-                f"unknown param(s) {', '.join(unknown)}",
-                where="params of the run",
-                remedy=f"Use only: {', '.join(sorted(known))}",
-            )
+        refuse_unknown(known, given)
         values = {name: params[name] for name in known if name in params}
         if isinstance(values.get("unpause"), list):
             values["unpause"] = tuple(values["unpause"])
@@ -64,3 +59,13 @@ class Options:
             raise InvalidInputError(
                 f"{name} is {value!r}", where="params of the run", remedy=f"Use one of: {', '.join(allowed)}"
             )
+
+
+def refuse_unknown(known: Collection[str], given: Iterable[str]) -> None:
+    """:raises InvalidInputError: the run's conf has a key that is none of the known ones"""
+    if unknown := sorted(set(given) - set(known)):
+        raise InvalidInputError(
+            f"unknown param(s) {', '.join(unknown)}",
+            where="params of the run",
+            remedy=f"Use only: {', '.join(sorted(known))}",
+        )

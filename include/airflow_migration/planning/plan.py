@@ -58,7 +58,7 @@ class Plan:
     @property
     def label(self) -> str:
         """Comment on the databases that this migration makes."""
-        return f"airflow_migration {self.migration_id}"
+        return label_of(self.migration_id)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -121,6 +121,28 @@ class Plan:
         else:
             sentences.append("Exactly the DAGs that were active are unpaused.")
         return sentences
+
+
+def chosen_names(plan: Plan) -> dict[str, object]:
+    """What a roll back must know of a plan, for the journal of the source."""
+    return {
+        "token": plan.token,
+        "transfer": plan.transfer,
+        "target_connection": plan.options.target_conn_id,
+        "frozen_database": plan.frozen_database,
+        "working_database": plan.working_database,
+        "target_database": plan.target_database,
+    }
+
+
+def dump_name(token: str) -> str:
+    """Of the dump's directory."""
+    return f"airflow-migration-{token}"
+
+
+def label_of(migration_id: str) -> str:
+    """Comment on the databases that a migration makes."""
+    return f"airflow_migration {migration_id}"
 
 
 def frozen_name(source_database: str, token: str) -> str:

@@ -49,7 +49,7 @@ def build_report(
             for each in step["result"]["repairs"]
         ],
         "verification": verification,
-        "left_to_do": _left_to_do(done),
+        "left_to_do": left_to_do(done),
     }
 
 
@@ -68,7 +68,7 @@ def downtime(done: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def _left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What a person still has to do or know."""
     sentences: list[str] = []
     for step in done.values():

@@ -67,6 +67,12 @@ def database_exists(session: Session, name: str) -> bool:
     return session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
 
 
+def may_alter(session: Session, name: str) -> bool:
+    """Whether our role has the rights of that database's owner."""
+    row = session.execute("SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    return bool(row and row[0])
+
+
 def database_size(session: Session, name: str) -> int:
     """Bytes on disk."""
     row = session.execute("SELECT pg_database_size(%s)", (name,)).fetchone()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
+from airflow_migration.metadata.journal import BLOCK, CREATE_FROZEN, CREATE_WORKING
 from airflow_migration.planning.plan import CLONE
 from airflow_migration.postgres import clone, databases, dump, ownership, restore
 from airflow_migration.postgres.address import DatabaseAddress
@@ -18,9 +19,6 @@ from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
 
-CREATE_FROZEN = "create_frozen_clone"
-CREATE_WORKING = "create_working_database"
-BLOCK = "block_connections"
 READY = "working_database_is_complete"
 JOBS = 2
 
@@ -36,7 +34,8 @@ class DiscardResult:
 def clone_source(migration: Migration, listener: Listener) -> CloneResult:
     """Clone the source on its own server, beside the sessions that use it.
 
-    Only where somebody stays connected whom we may not end, connections are shut out for the moment.
+    Only where somebody stays connected whom we may not end, connections are shut out for the moment. What
+    this and `make_working_database` make is dropped by `discard_copies` or `roll_back.drop_created`.
     """
     plan, source = migration.plan, migration.source.address
     clone.allow_connections(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.plan import Plan, dump_name
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.runtimes.venv import VenvRuntime
@@ -68,7 +68,7 @@ class Migration:
 
     @property
     def dump_path(self) -> Path:
-        return self.workshop.dumps_path / f"airflow-migration-{self.plan.token}"
+        return self.workshop.dumps_path / dump_name(self.plan.token)
 
     def client(self, step: str, address: DatabaseAddress) -> Client:
         """A client program's process at a database, which the task's end takes with it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_migration.deployments.control import control_of, fernet_keys_of
-from airflow_migration.metadata import pausing, schedules
+from airflow_migration.metadata import journal, pausing, schedules
 from airflow_migration.metadata.parsing import read_unparsed, somebody_parses
 from airflow_migration.planning.options import PREVIOUSLY_ACTIVE
 from airflow_migration.progress import Listener, Progress
@@ -38,6 +38,8 @@ class HandOverResult:
 
 def unpause_dags(migration: Migration, listener: Listener) -> HandOverResult:
     """Have the DAGs parsed by the target, mend what needs that, and unpause what was asked for."""
+    with migration.source.address.connect() as source:
+        journal.refuse_rolled_back(source, migration.id)
     wanted = _wanted(migration)
     warnings = _have_parsed(migration, wanted, listener)
     with migration.frozen.connect() as frozen:

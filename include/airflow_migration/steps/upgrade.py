@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from airflow_migration.deployments.control import ControlResult, control_of, fernet_keys_of
 from airflow_migration.metadata import encryption, journal, schedules
+from airflow_migration.metadata.journal import SWAP
 from airflow_migration.metadata.repairs import RepairResult, repair
 from airflow_migration.progress import Listener
 from airflow_migration.runtimes.runtime import UpgradeResult
 from airflow_migration.steps.migration import Migration
 
-SWAP = "swap_fernet_key"
-
 
 def swap_fernet_key(migration: Migration, listener: Listener) -> ControlResult:
     """Give the target the source's keys; the settings as they were are kept beside them.
 
-    A source that encrypts nothing has no key to give: the target keeps its own.
+    A source that encrypts nothing has no key to give: the target keeps its own. Undone by
+    `roll_back.restore_target_settings`.
     """
     keys, control = fernet_keys_of(migration.source), control_of(migration.target)
     if not keys:

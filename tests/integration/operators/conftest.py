@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_migration.planning.options import Options
+from airflow_migration.planning.roll_back import RollBackOptions
 from airflow_migration.postgres.address import DatabaseAddress
 
 RUN_ID = "manual__operators"
@@ -37,16 +38,20 @@ class Run:
 
     conf: dict[str, Any]
     task: Task = field(default_factory=Task)
+    run_id: str = RUN_ID
+    dag_id: str = "migrate_airflow"
+    options: type[Options] | type[RollBackOptions] = Options
 
     def execute(self, operator: Any) -> Any:
         """Execute and keep the result as its XCom, which must be plain JSON."""
         self.task.task_id = operator.task_id
-        operator.migration_id = RUN_ID
-        defaults = {name: each.default for name, each in Options.__dataclass_fields__.items()}
+        operator.migration_id = operator.roll_back_id = self.run_id
+        fields = self.options.__dataclass_fields__.items()
+        defaults = {name: each.default for name, each in fields if each.default is not MISSING}
         context = {
             "ti": self.task,
             "params": defaults | self.conf,
-            "dag_run": SimpleNamespace(dag_id="migrate_airflow", run_id=RUN_ID, conf=self.conf),
+            "dag_run": SimpleNamespace(dag_id=self.dag_id, run_id=self.run_id, conf=self.conf),
         }
         result = operator.execute(context)
         self.task.xcom_push(key="return_value", value=result)
@@ -61,7 +66,18 @@ class Run:
 @pytest.fixture
 def new_run() -> Callable[..., Run]:
     """A run with the given conf; nobody needs to approve it."""
-    return lambda **conf: Run(conf={"require_approval": False} | conf)
+    return lambda run_id=RUN_ID, **conf: Run(conf={"require_approval": False} | conf, run_id=run_id)
+
+
+@pytest.fixture
+def new_roll_back() -> Callable[..., Run]:
+    """A run of roll_back_migration; nobody needs to approve it."""
+    return lambda **conf: Run(
+        conf={"require_approval": False} | conf,
+        run_id="manual__roll_back",
+        dag_id="roll_back_migration",
+        options=RollBackOptions,
+    )
 
 
 @pytest.fixture
