@@ -23,7 +23,8 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 
 **When it fails** up to `clone_database`, `allow_connections` and `resume_source` put the source back as it was.
 Later the source stays paused and whole: mend the cause and clear the failed task, which goes on where it
-stopped. Nothing is ever dropped or overwritten that this run did not create.
+stopped, or go back to the source with `roll_back_migration`. Nothing is ever dropped or overwritten that this run did
+not create.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def _journal(look: Look) -> Iterator[Finding]:
             f"migration {other.migration_id} of this source is still open",
             "Finish it or undo it first; one source can be in one migration only",
         )
-    if own and own.state in (journal.CLOSED, journal.COPIED):
+    if own and own.state not in (journal.OPEN, journal.RESUMED):
         yield _blocker(
             "journal",
             f"migration {plan.migration_id} has ended here already (state {own.state})",
