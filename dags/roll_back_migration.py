@@ -16,6 +16,7 @@ works after a failure at any step, after success, and twice.
 | `lift_fence` | `fence_source` | the source can be written again |
 | `resume_source` | `pause_dags` | unpauses exactly the DAGs that were active |
 | `drop_created` | the copies | drops the migrated database; with `purge` also the frozen clone and the dump |
+| `roll_back_complete` | | closes the journal: the source can be migrated anew |
 | `report_roll_back` | | writes `report.json` beside the migration's |
 
 The source is unpaused only when the target can no longer schedule. A task that failed can be cleared and a run that
@@ -31,6 +32,7 @@ from airflow.sdk import DAG, Param, chain
 
 from airflow_migration.operators.approval import ApprovePlanOperator
 from airflow_migration.operators.roll_back import (
+    CloseJournalOperator,
     DropCreatedOperator,
     LiftFenceOperator,
     OpenSourceOperator,
@@ -118,6 +120,8 @@ with DAG(
     lift_fence = LiftFenceOperator(task_id="lift_fence")
     resume_source = ResumeSourceAgainOperator(task_id="resume_source")
     drop_created = DropCreatedOperator(task_id="drop_created")
+    # The run is as good as this task: it is the only leaf that counts beside the report's own failure.
+    roll_back_complete = CloseJournalOperator(task_id="roll_back_complete")
 
     runbook = [
         allow_connections, preflight, approve, pause_target, restore_target_settings, put_back_target_database,
@@ -133,5 +137,5 @@ with DAG(
         task_id="report_roll_back",
         step_task_ids=[task.task_id for task in runbook if task not in (preflight, approve)],
     )
-    drop_created >> report
+    drop_created >> [roll_back_complete, report]
     report.as_teardown(on_failure_fail_dagrun=True)

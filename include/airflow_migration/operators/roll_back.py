@@ -112,9 +112,15 @@ class ResumeSourceAgainOperator(RollBackOperator):
 
 
 class DropCreatedOperator(RollBackOperator):
-    """Drops what the migration made, and closes its journal."""
+    """Drops what the migration made; without `purge` the backup stays."""
 
     step = staticmethod(roll_back.drop_created)
+
+
+class CloseJournalOperator(RollBackOperator):
+    """Ends the migration in the source's journal: it is rolled back."""
+
+    step = staticmethod(roll_back.close_journal)
 
 
 class ReportRollBackOperator(RollBackOperator):

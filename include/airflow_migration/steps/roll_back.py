@@ -91,6 +91,13 @@ class DropResult:
     kept: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseResult:
+    """:param state: of the migration in the source's journal"""
+
+    state: str
+
+
 def allow_connections(options: RollBackOptions, source: Deployment, listener: Listener) -> bool:
     """Open the doors that a killed clone of this migration left shut; before, the journal cannot be read.
 
@@ -223,10 +230,9 @@ def resume_source(roll_back: RollBack, listener: Listener) -> pausing.UnpauseRes
 
 
 def drop_created(roll_back: RollBack, listener: Listener) -> DropResult:
-    """Drop what the migration made and close its journal; the backup stays unless it is to be purged."""
+    """Drop what the migration made; the backup stays unless it is to be purged."""
     plan = roll_back.plan
-    if not _is_resumed(roll_back):
-        raise MigrationError("the source does not go on yet", where=WHERE, remedy="Run resume_source first")
+    _refuse_not_resumed(roll_back)
     dropped, kept = [], []
     if plan.working_database and _drop(roll_back, plan.working_database, listener):
         dropped.append(plan.working_database)
@@ -237,10 +243,17 @@ def drop_created(roll_back: RollBack, listener: Listener) -> DropResult:
         removed = _remove_dump(roll_back, listener)
     else:
         kept = _list_kept(roll_back)
+    listener(f"Dropped: {', '.join(dropped) or 'nothing'}; kept: {', '.join(kept) or 'nothing'}")
+    return DropResult(dropped=tuple(dropped), removed_dump=removed, kept=tuple(kept))
+
+
+def close_journal(roll_back: RollBack, listener: Listener) -> CloseResult:
+    """Let the source be migrated anew, last of all."""
+    _refuse_not_resumed(roll_back)
     with roll_back.source.address.connect(read_only=False) as conn:
         journal.set_state(conn, roll_back.id, journal.ROLLED_BACK)
-    listener(f"Migration {roll_back.id} is rolled back; kept: {', '.join(kept) or 'nothing'}")
-    return DropResult(dropped=tuple(dropped), removed_dump=removed, kept=tuple(kept))
+    listener(f"Migration {roll_back.id} is rolled back")
+    return CloseResult(state=journal.ROLLED_BACK)
 
 
 def _drop(roll_back: RollBack, database: str, listener: Listener) -> bool:
@@ -319,6 +332,11 @@ def _refuse_early(roll_back: RollBack) -> None:
 def _is_resumed(roll_back: RollBack) -> bool:
     with roll_back.source.address.connect() as conn:
         return journal.read_act(conn, roll_back.id, pausing.RESUME) is not None
+
+
+def _refuse_not_resumed(roll_back: RollBack) -> None:
+    if not _is_resumed(roll_back):
+        raise MigrationError("the source does not go on yet", where=WHERE, remedy="Run resume_source first")
 
 
 def _refuse_scheduling_target(roll_back: RollBack) -> None:

@@ -21,6 +21,7 @@ LINE = [
     "lift_fence",
     "resume_source",
     "drop_created",
+    "roll_back_complete",
 ]
 
 

@@ -19,6 +19,7 @@ from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.clone import block_connections
 from airflow_migration.postgres.databases import rename_database
 from airflow_migration.secret import Secret
+from airflow_migration.steps.migration import Workshop
 
 DAGS = Path(__file__).parents[3] / "dags"
 TARGET = "the new $ 'Airflow'"
@@ -47,6 +48,7 @@ UNDO = (
     "lift_fence",
     "resume_source",
     "drop_created",
+    "roll_back_complete",
 )
 
 
@@ -65,15 +67,25 @@ def load(name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def migrate() -> dict[str, Any]:
-    """The tasks of migrate_airflow."""
-    return dict(load("migrate_airflow").dag.task_dict)
+def tasks() -> dict[str, dict[str, Any]]:
+    """The tasks of both DAGs."""
+    return {name: dict(load(name).dag.task_dict) for name in ("migrate_airflow", "roll_back_migration")}
 
 
-@pytest.fixture(scope="module")
-def undo() -> dict[str, Any]:
-    """The tasks of roll_back_migration."""
-    return dict(load("roll_back_migration").dag.task_dict)
+@pytest.fixture
+def runs(new_run: Any, new_roll_back: Any) -> dict[str, Callable[..., Any]]:
+    """Makes runs of both DAGs."""
+    return {"migrate_airflow": new_run, "roll_back_migration": new_roll_back}
+
+
+@pytest.fixture(autouse=True)
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dumps and reports of each test in a folder of its own."""
+    place = Workshop(
+        runtimes_path=tmp_path / "runtimes", dumps_path=tmp_path / "dumps", reports_path=str(tmp_path / "reports")
+    )
+    for module in ("base", "preflight", "report", "roll_back"):
+        monkeypatch.setattr(f"airflow_migration.operators.{module}.settings", lambda: place)
 
 
 @dataclass
@@ -85,10 +97,8 @@ class Place:
     target: DatabaseAddress
     env: Path
     restarts: Path
-    new_run: Callable[..., Any]
-    new_roll_back: Callable[..., Any]
-    tasks: dict[str, Any]
-    undoing: dict[str, Any]
+    runs: dict[str, Callable[..., Any]]
+    tasks: dict[str, dict[str, Any]]
     connect_target: Callable[..., None]
     ids: Iterator[int] = field(default_factory=lambda: iter(range(1, 99)))
 
@@ -98,9 +108,9 @@ class Place:
         :returns: the run; `run.run_id` is the migration's id
         """
         self.connect_target()
-        run = self.new_run(run_id=f"manual__{next(self.ids)}", **conf)
+        run = self.runs["migrate_airflow"](run_id=f"manual__{next(self.ids)}", **conf)
         for name in ("preflight", *names):
-            execute(run, self.tasks[name])
+            execute(run, self.tasks["migrate_airflow"][name])
         return run
 
     def roll_back(self, run: Any, *names: str, **conf: Any) -> dict[str, Any]:
@@ -110,15 +120,20 @@ class Place:
         """
         # Only here, as unpause_dags would wait for the DAG processor of a target that it has restarted.
         self.connect_target(restart_command=["/bin/sh", "-c", 'cat "$0" >> "$1"', str(self.env), str(self.restarts)])
-        undo = self.new_roll_back(migration_id=run.run_id, **conf)
-        return {name: execute(undo, self.undoing[name]) for name in names or (*UNDO, "report_roll_back")}
+        undo = self.runs["roll_back_migration"](migration_id=run.run_id, **conf)
+        return {
+            name: execute(undo, self.tasks["roll_back_migration"][name])
+            for name in names or (*UNDO, "report_roll_back")
+        }
 
     def look(self) -> dict[str, Any]:
         """All that a roll back has to bring back."""
         with self.server.connect() as conn:
             databases = conn.execute(
                 "SELECT datname::text, pg_get_userbyid(datdba)::text, datallowconn, (SELECT setconfig FROM"
-                " pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0) FROM pg_database d ORDER BY 1"
+                " pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0) FROM pg_database d"
+                " WHERE split_part(datname, '__', 1) = ANY(%s) ORDER BY 1",
+                ([self.source.database, self.target.database],),
             ).fetchall()
         return {
             "databases": databases,
@@ -170,21 +185,18 @@ def without_backup(seen: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def place(
-    new_run: Any,
-    new_roll_back: Any,
+    runs: dict[str, Callable[..., Any]],
+    tasks: dict[str, dict[str, Any]],
     connect: Any,
-    migrate: dict[str, Any],
-    undo: dict[str, Any],
-    postgres_server: DatabaseAddress,
     new_database: Any,
     corpus: Callable[[str], DatabaseAddress],
     fernet_key: Secret,
     runtimes: Any,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     """A 2.10.5 that becomes a 2.11.2, which has the same schema, in place of a fresh one."""
     source = corpus("2.10.5")
+    server = source.maintenance()
     target = new_database(f"{TARGET} of {source.database}", template=source.database)
     with target.connect(read_only=False) as conn:
         conn.execute("TRUNCATE dag_run, task_instance, variable CASCADE")
@@ -209,43 +221,31 @@ def place(
             runtime={"kind": "venv", "environments": {"2.11.2": environment}},
         )
 
-    for module in ("base", "preflight", "report", "roll_back"):
-        monkeypatch.setattr(f"airflow_migration.operators.{module}.settings", workshop_in(tmp_path), raising=False)
     place = Place(
-        server=postgres_server,
+        server=server,
         source=source,
         target=target,
         env=env,
         restarts=restarts,
-        new_run=new_run,
-        new_roll_back=new_roll_back,
-        tasks=migrate,
-        undoing=undo,
+        runs=runs,
+        tasks=tasks,
         connect_target=connect_target,
     )
     yield place
-    with postgres_server.connect(read_only=False, autocommit=True) as conn:
+    with server.connect(read_only=False, autocommit=True) as conn:
         for (name,) in conn.execute(
-            "SELECT datname::text FROM pg_database WHERE datname LIKE %s AND datname LIKE %s",
-            (f"%{source.database}%", "%\\_\\_%"),
+            "SELECT datname::text FROM pg_database WHERE split_part(datname, '__', 1) = ANY(%s) AND datname LIKE %s",
+            ([source.database, target.database], "%\\_\\_%"),
         ).fetchall():
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(name))))
-
-
-def workshop_in(folder: Path) -> Callable[[], Any]:
-    from airflow_migration.steps.migration import Workshop
-
-    workshop = Workshop(
-        runtimes_path=folder / "runtimes", dumps_path=folder / "dumps", reports_path=str(folder / "reports")
-    )
-    return lambda: workshop
 
 
 def make_run(conn: Session, run_id: str) -> None:
     """What a scheduler does, as far as a count can see."""
     conn.execute(
         "INSERT INTO dag_run SELECT (jsonb_populate_record(r, jsonb_build_object("
-        " 'id', nextval('dag_run_id_seq'), 'run_id', %s::text, 'execution_date', clock_timestamp()))).* FROM dag_run r LIMIT 1",
+        " 'id', nextval('dag_run_id_seq'), 'run_id', %s::text, 'execution_date', clock_timestamp()))).*"
+        " FROM dag_run r LIMIT 1",
         (run_id,),
     )
 
@@ -331,7 +331,7 @@ def test_after_a_roll_back_the_source_can_be_migrated_anew_and_the_old_run_goes_
     place.roll_back(first)
     for name in ("preflight", "pause_dags", "clone_database", "swap_fernet_key", "fence_source", "point_target"):
         with pytest.raises(AirflowFailException, match=r"rolled back|rolled_back"):
-            first.execute(place.tasks[name])
+            first.execute(place.tasks["migrate_airflow"][name])
     assert without_backup(place.look()) == before
 
     second = place.migrate(*STEPS)
@@ -412,14 +412,14 @@ def test_killed_between_the_two_renames_of_point_target(place: Place) -> None:
     assert place.look() == before
 
 
-def test_killed_behind_shut_doors(place: Place) -> None:
+def test_killed_behind_shut_doors(place: Place, new_run: Any) -> None:
     before = place.look()
     run = place.migrate("pause_dags")
     with place.source.connect(read_only=False) as conn:
         journal.record_act(conn, run.run_id, journal.BLOCK, {"database": place.source.database})
     block_connections(place.source, place.source.database, ignore)
     with pytest.raises(AirflowFailException, match="was not migration"):
-        place.roll_back(place.new_run(run_id="another"), "allow_connections")
+        place.roll_back(new_run(run_id="another"), "allow_connections")
     with pytest.raises(ServerUnreachableError, match="not currently accepting"):
         place.source.connect()
     assert place.roll_back(run)["allow_connections"] is True
@@ -458,12 +458,12 @@ def test_a_step_that_still_works_is_not_disturbed(place: Place) -> None:
     assert place.state(run) == journal.ROLLED_BACK
 
 
-def test_unknown_params_are_refused(place: Place) -> None:
+def test_unknown_params_are_refused(place: Place, new_run: Any) -> None:
     run = place.migrate("pause_dags")
     with pytest.raises(AirflowFailException, match="purgee"):
         place.roll_back(run, purgee=True)
     with pytest.raises(AirflowFailException, match="no migration_id"):
-        place.roll_back(place.new_run(run_id=" "))
+        place.roll_back(new_run(run_id=" "))
 
 
 def test_a_whole_migration_to_3_3_2_by_roles_of_their_own_and_by_dump(
@@ -489,7 +489,8 @@ def test_a_whole_migration_to_3_3_2_by_roles_of_their_own_and_by_dump(
 
     place.connect_target = connect_target
     before = place.look()
-    run = place.migrate(*list(place.tasks)[1 : list(place.tasks).index("unpause_dags") + 1], transfer="dump")
+    names = list(place.tasks["migrate_airflow"])
+    run = place.migrate(*names[1 : names.index("unpause_dags") + 1], transfer="dump")
     assert run.task.xcoms["verify", "return_value"]["result"]["verified"] is True
     with target.connect(read_only=False) as conn:
         conn.execute(

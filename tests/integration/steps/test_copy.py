@@ -84,7 +84,7 @@ def test_a_second_try_keeps_the_clone(paused: NewMigration) -> None:
 def test_a_clone_killed_before_it_was_marked_is_marked_by_the_next_try(paused: NewMigration, hold: Hold) -> None:
     migration = paused()
     source = migration.source.address
-    copy._claim(migration, copy.CREATE_FROZEN, migration.frozen)
+    copy._claim(migration, journal.CREATE_FROZEN, migration.frozen)
     clone.clone_database(
         source, template=source.database, database=migration.frozen.database, owner=None, comment="", listener=ignore
     )
