@@ -35,7 +35,7 @@ CREATE_WORKING = "create_working_database"
 BLOCK = "block_connections"
 SWAP = "swap_fernet_key"
 ROLL_BACK = "roll_back"
-"""Act that tells what the target lost by the roll back."""
+"""Act that tells what the target, to which the database was handed over, loses by the roll back."""
 PLAN = "plan"
 """Act under which the names that a migration has chosen are kept, before it touches anything."""
 

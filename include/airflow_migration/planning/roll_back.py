@@ -13,12 +13,14 @@ from airflow_migration.metadata import journal, pausing
 from airflow_migration.metadata.draining import read_in_flight
 from airflow_migration.metadata.fencing import FENCE
 from airflow_migration.metadata.hand_over import HandOver, count_runs_since, read_hand_over
-from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, SWAP
+from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, ROLL_BACK, SWAP
 from airflow_migration.planning.options import refuse_unknown
 from airflow_migration.planning.plan import label_of, set_aside_name
 from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
 from airflow_migration.postgres.databases import database_exists
 from airflow_migration.progress import Listener
+
+READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP, ROLL_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         journal.refuse_later(there, migration_id)
     opened_at = journal.read_opening(there, migration_id)
     assert opened_at is not None
-    acts = {act: journal.read_act(there, migration_id, act) for act in (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP)}
+    acts = {act: journal.read_act(there, migration_id, act) for act in READ}
     names = journal.read_act(there, migration_id, journal.PLAN) or {}
     target_database = str(names.get("target_database") or target.address.database)
     token = journal.read_token(there, migration_id)
@@ -187,7 +189,8 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         frozen_database=_name(acts[CREATE_FROZEN]),
         working_database=_name(acts[CREATE_WORKING]),
         set_aside_as=set_aside_name(target_database, token),
-        touches_target=acts[SWAP] is not None,
+        # An earlier try, which was killed, has found it handed over.
+        touches_target=acts[SWAP] is not None or acts[ROLL_BACK] is not None,
         handed_over=False,
         lost_runs=0,
         running=0,

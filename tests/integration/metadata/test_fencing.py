@@ -81,6 +81,17 @@ def test_the_fence_is_lifted_and_that_can_be_repeated(source: DatabaseAddress, h
         session.commit()
 
 
+def test_a_session_that_began_behind_the_fence_is_ended_or_it_could_only_read_for_ever(
+    source: DatabaseAddress, hold: Hold
+) -> None:
+    fence(source)
+    session = hold(source)
+    session.rollback()
+    assert lift_fence(source, migration_id="run 1", listener=ignore)
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("SELECT 1")
+
+
 def test_a_fence_of_another_migration_stays(source: DatabaseAddress, hold: Hold) -> None:
     fence(source)
     assert not lift_fence(source, migration_id="run 2", listener=ignore)

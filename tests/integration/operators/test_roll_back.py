@@ -298,6 +298,16 @@ def test_a_kill_between_any_two_tasks_and_a_new_run_end_the_same(place: Place) -
     assert place.state(run) == journal.ROLLED_BACK
 
 
+def test_a_target_whose_key_stayed_is_restarted_also_by_a_second_try(place: Place) -> None:
+    run = place.migrate(*STEPS)
+    with place.source.connect(read_only=False) as conn:
+        conn.execute("DELETE FROM airflow_migration.act WHERE act = %s", (journal.SWAP,))
+    place.roll_back(run, *UNDO[: UNDO.index("restart_target")])
+    assert not place.restarts.exists()
+    place.roll_back(run)
+    assert place.restarts.read_text() == place.env.read_text()
+
+
 def test_the_source_stays_at_rest_while_the_target_can_schedule(place: Place) -> None:
     run = place.migrate(*STEPS)
     with pytest.raises(AirflowException, match="pause_target first"):
