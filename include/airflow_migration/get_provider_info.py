@@ -34,8 +34,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "control": {
         "label": "Control (JSON)",
-        "description": 'Where the deployment keeps its settings: {"kind": "env_file", "path": "…", '
-        '"restart_command": ["…"]}. A source needs none.',
+        "description": 'Where the deployment keeps its settings: {"kind": "env_file" or "airflow_cfg", "path": "…", '
+        '"restart_command": ["…"]}; {"kind": "manual"} has a person do it. A source needs none.',
         "schema": {"type": TEXT, "format": "multiline"},
     },
     "runtime": {

@@ -154,7 +154,8 @@ class _Reader:
     def control(self, extras: Mapping[str, Any]) -> dict[str, Any] | None:
         if "control" not in extras:
             return None
-        kinds: dict[str, set[str]] = {"env_file": {"path", "restart_command"}, "manual": set()}
+        file = {"path", "restart_command"}
+        kinds: dict[str, set[str]] = {"env_file": file, "airflow_cfg": file, "manual": set()}
         control = self.kind("control", extras["control"], kinds)
         if control["kind"] == "manual":
             return control

@@ -232,6 +232,7 @@ def _programs(look: Look) -> Iterator[Finding]:
 def _control(look: Look) -> Iterator[Finding]:
     control = control_of(look.target)
     try:
+        control.check(look.plan.target_database)
         control.settings()
     except MigrationError as err:
         yield _blocker("control", f"{err.where}: {err.problem}", err.remedy)
@@ -239,10 +240,11 @@ def _control(look: Look) -> Iterator[Finding]:
     if control.kind != ManualControl.kind:
         return
     if look.plan.options.require_approval:
-        yield _blocker(
-            "control",
-            "the target's connection names no control, so its key, address and restart are done by hand",
-            'Give it a control, {"kind": "env_file", "path": …}, or set require_approval to false to do them later',
+        yield Finding(
+            check="control",
+            severity="info",
+            summary="the target's address and restart, and its key if it changes, are done by hand: the run waits for"
+            " a person at each",
         )
     else:
         yield Finding(
