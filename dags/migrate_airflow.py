@@ -11,7 +11,7 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 | `drain_running_tasks` | waits until nothing runs | reads |
 | `clone_database` | frozen clone by `CREATE DATABASE … TEMPLATE` | ends sessions for a moment |
 | `dump_database`, `restore_database` | backup, and the working database | |
-| `swap_fernet_key` | the target gets the source's key | |
+| `swap_fernet_key` | the target gets the source's key, or the values are rewritten with the target's | |
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, then runs that release's own upgrade | |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | |
 | `verify` | compares both copies; a difference that nothing explains ends the run here | |
@@ -102,9 +102,12 @@ PARAMS = {
     ),
     "fernet": Param(
         "swap",
-        enum=["swap"],
+        enum=["swap", "reencrypt", "keep"],
         title="Fernet key",
-        description="swap: the target takes the source's key.",
+        description=(
+            "swap: the target takes the source's key. reencrypt: what is encrypted is rewritten with the target's key."
+            " keep: nothing is done; the target's keys must read everything."
+        ),
         section="How",
     ),
     "backup": Param(
@@ -133,7 +136,10 @@ PARAMS = {
         True,
         type="boolean",
         title="Approval",
-        description="A person approves the plan before anything is touched.",
+        description=(
+            "A person approves the plan before anything is touched, and says when a part is done that control manual"
+            " leaves to be done by hand."
+        ),
         section="How",
     ),
     "fence_source": Param(
@@ -192,7 +198,7 @@ with DAG(
         dump_database = DumpDatabaseOperator(task_id="dump_database", execution_timeout=LONG)
         restore_database = RestoreDatabaseOperator(task_id="restore_database", execution_timeout=LONG)
 
-    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key")
+    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key", execution_timeout=LONG)
 
     with TaskGroup("upgrade", prefix_group_id=False, tooltip="Release by release to the target's schema"):
         hops: list[RepairOperator | UpgradeOperator] = []

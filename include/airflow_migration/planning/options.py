@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.planning.keys import FERNET
 
 TRANSFERS = ("auto", "clone", "dump")
 PREVIOUSLY_ACTIVE = "previously_active"
@@ -52,7 +53,7 @@ class Options:
             values["unpause"] = tuple(values["unpause"])
         options = cls(**values)
         options._require("transfer", TRANSFERS)
-        options._require("fernet", ("swap",))
+        options._require("fernet", FERNET)
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))

@@ -8,12 +8,18 @@ from typing import Any
 
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.hops import Hop
+from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
 from airflow_migration.planning.options import Options
 from airflow_migration.postgres.databases import derived_name
 from airflow_migration.progress import amount
 
 CLONE = "clone"
 DUMP = "dump"
+_KEY_SENTENCES = {
+    SWAP: "The target gets the source's fernet key.",
+    REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
+    KEEP: "The target keeps its fernet key, and no value is rewritten.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,7 @@ class Plan:
 
     :param token: stands for the migration in names of databases and files
     :param transfer: ``clone`` or ``dump``, resolved
+    :param fernet: ``swap``, ``reencrypt`` or ``keep``, resolved
     :param frozen_database: copy of the source on its own server, never changed
     :param working_database: becomes `target_database` at the end
     :param set_aside_as: name that the fresh database which has the target's name now will get
@@ -34,6 +41,7 @@ class Plan:
     token: str
     options: Options
     transfer: str
+    fernet: str
     source_release: str
     source_head: str
     target_release: str
@@ -104,7 +112,7 @@ class Plan:
             f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
             *([f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."] if self.needs_dump else []),
             f"The working database `{self.working_database}` is made {way}.",
-            "The target gets the source's fernet key.",
+            _KEY_SENTENCES[self.fernet],
             f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
             "Both copies are compared; any unexplained difference stops here.",
         ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airflow_migration.deployments.control import fernet_keys_of
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError, PreflightError
-from airflow_migration.metadata import checks, draining, encryption, journal, pausing, releases
+from airflow_migration.metadata import checks, draining, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.planning import fitness
 from airflow_migration.planning.hops import Hop, plan_hops
+from airflow_migration.planning.key_checks import check_keys
+from airflow_migration.planning.keys import keys_of
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
 from airflow_migration.postgres.address import Session
@@ -57,12 +58,14 @@ def make_plan(
         hops = plan_hops(head, goal.version)
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
+        keys = keys_of(source, target, options.fernet)
         token = journal.read_token(there, migration_id)
         plan = Plan(
             migration_id=migration_id,
             token=token,
             options=options,
             transfer=transfer,
+            fernet=keys.fernet,
             source_release=_release_name(head, source),
             source_head=head,
             target_release=goal.version,
@@ -84,7 +87,7 @@ def make_plan(
         look = fitness.Look(
             plan=plan, source=source, target=target, there=there, here=here, servers=servers, bin_path=bin_path
         )
-        findings = [*fitness.check(look), *_survey(there, source), *_check_rows(there, hops)]
+        findings = [*fitness.check(look), *check_keys(there, keys, options.fernet, target), *_check_rows(there, hops)]
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     _refuse_blockers(findings)
@@ -177,41 +180,6 @@ def _refuse_same_database(plan: Plan, servers: tuple[ServerDescription, ServerDe
             f'source and target are the same database "{plan.source_database}"',
             where="target connection",
             remedy="Give the target a database of its own, or set target_database",
-        )
-
-
-def _survey(conn: Session, source: Deployment) -> Iterator[Finding]:
-    """Whether the source's key reads what is encrypted there."""
-    found = encryption.survey(conn, fernet_keys_of(source))
-    rows = [
-        f"{column.table}.{column.column}: {name}"
-        for column in found.columns
-        for name in (*column.unreadable_rows, *column.flagged_plain_text_rows)
-    ]
-    flagged = sum(column.flagged_plain_text for column in found.columns)
-    remedy = "Give all fernet keys of the source, newest first, as secret_fernet_key of its connection"
-    if found.verdict in ("no key given", "wrong key"):
-        said = "no fernet key is given" if found.verdict == "no key given" else "the fernet key is wrong"
-        yield Finding(
-            check="fernet_key",
-            severity="blocker",
-            summary=f"{found.encrypted} value(s) of the source are encrypted and {said}",
-            count=found.encrypted,
-            evidence=tuple(rows[:10]),
-            remedy=remedy,
-        )
-    elif found.unreadable or flagged:
-        yield Finding(
-            check="undecryptable",
-            severity="blocker",
-            summary=f"{found.unreadable + flagged} encrypted value(s) of the source cannot be decrypted",
-            count=found.unreadable + flagged,
-            evidence=tuple(rows[:10]),
-            remedy=f"{remedy}, or enter those values anew in the source",
-        )
-    else:
-        yield Finding(
-            check="fernet_key", severity="ok", summary=f"The key reads all {found.encrypted} encrypted value(s)"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.planning.keys import Keys, keys_of
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
@@ -65,6 +66,11 @@ class Migration:
     @property
     def final(self) -> DatabaseAddress:
         return self.target.address.on(self.plan.target_database)
+
+    @property
+    def keys(self) -> Keys:
+        """Which fernet keys read what; read anew each time, as a person may have changed them."""
+        return keys_of(self.source, self.target, self.plan.fernet)
 
     @property
     def dump_path(self) -> Path:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_migration.deployments.control import control_of, fernet_keys_of
+from airflow_migration.deployments.control import control_of
 from airflow_migration.metadata import pausing, schedules
 from airflow_migration.metadata.parsing import read_unparsed, somebody_parses
 from airflow_migration.planning.options import PREVIOUSLY_ACTIVE
@@ -95,7 +95,7 @@ def _reserialize(migration: Migration, folder: str, listener: Listener) -> None:
     output = migration.runtime().run(
         migration.plan.target_release,
         migration.final,
-        fernet_keys_of(migration.source),
+        migration.keys.working,
         ["dags", "reserialize"],
         control_of(migration.target).settings(),
         Path(folder),

@@ -241,6 +241,80 @@ def test_one_value_that_no_key_reads(case: Case) -> None:
         case.plan()
 
 
+def keys(*parts: Secret | str) -> Secret:
+    return Secret(",".join(part.reveal() if isinstance(part, Secret) else part for part in parts))
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_the_target_s_key_must_be_known_when_it_stays(case: Case, fernet: str) -> None:
+    with case.refused(PreflightError, "target's fernet key is not known", "secret_fernet_key"):
+        case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_the_target_s_key_may_be_in_its_file(case: Case, fernet: str, fernet_key: Secret, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.cfg"
+    path.write_text(f"[core]\nfernet_key = {OTHER_KEY},{fernet_key.reveal()}\n")
+    case.target = replace(case.target, control={"kind": "airflow_cfg", "path": str(path)})
+    assert case.plan(fernet=fernet).fernet == fernet
+
+
+def test_a_key_that_the_target_has_of_its_own_is_not_asked_for_in_a_swap(case: Case) -> None:
+    case.target = replace(case.target, fernet_keys=Secret(OTHER_KEY))
+    assert case.plan().fernet == "swap"
+
+
+def test_keep_needs_a_target_that_reads_everything(case: Case, fernet_key: Secret) -> None:
+    case.target = replace(case.target, fernet_keys=Secret(OTHER_KEY))
+    with case.refused(PreflightError, "fernet is keep", "connection.password", "reencrypt"):
+        case.plan(fernet="keep")
+    assert case.plan(fernet="reencrypt").fernet == "reencrypt"
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    case.source = replace(case.source, fernet_keys=Secret(""))
+    assert case.plan(fernet="keep").fernet == "keep"
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_a_target_of_which_two_keys_are_told(case: Case, fernet: str, fernet_key: Secret, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.env"
+    path.write_text(f"AIRFLOW__CORE__FERNET_KEY='{OTHER_KEY}, {fernet_key.reveal()}'\n")
+    control = {"kind": "env_file", "path": str(path)}
+    case.target = replace(case.target, control=control, fernet_keys=fernet_key)
+    with case.refused(PreflightError, "other fernet keys"):
+        case.plan(fernet=fernet)
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    assert case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_a_file_whose_key_is_none(case: Case, fernet: str, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.env"
+    path.write_text("AIRFLOW__CORE__FERNET_KEY=never-shown\n")
+    case.target = replace(case.target, control={"kind": "env_file", "path": str(path)})
+    with case.refused(PreflightError, "target", "not a Fernet key"):
+        case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["swap", "reencrypt", "keep"])
+@pytest.mark.parametrize("target_key", [OTHER_KEY, ""])
+def test_a_source_that_encrypts_nothing_leaves_the_target_its_key(case: Case, fernet: str, target_key: str) -> None:
+    case.on_source("UPDATE connection SET is_encrypted = false, is_extra_encrypted = false, password = 'p', extra = NULL")
+    case.on_source("UPDATE variable SET is_encrypted = false, val = 'v'")
+    case.source = replace(case.source, fernet_keys=Secret(""))
+    case.target = replace(case.target, fernet_keys=Secret(target_key))
+    assert case.plan(fernet=fernet).fernet == ("keep" if fernet == "swap" else fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_rows_whose_key_is_lost_are_named_whatever_the_target_has(
+    case: Case, fernet: str, fernet_key: Secret
+) -> None:
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    case.on_source("UPDATE variable SET val = 'gAAAAA' || val WHERE id = (SELECT min(id) FROM variable WHERE is_encrypted)")
+    with case.refused(PreflightError, "1 encrypted value(s) of the source cannot be decrypted", "variable.val"):
+        case.plan(fernet=fernet)
+
+
 def test_source_equals_target(case: Case) -> None:
     case.target = replace(case.target, address=case.source.address)
     with case.refused(PreflightError, case.source.address.database):
@@ -371,9 +445,19 @@ def test_an_environment_file_that_is_not_there(case: Case, tmp_path: Path) -> No
         case.plan()
 
 
-def test_a_target_without_control_and_a_person_who_was_to_approve(case: Case) -> None:
-    with case.refused(PreflightError, "control"):
-        case.plan(require_approval=True)
+@pytest.mark.parametrize(("require_approval", "severity"), [(True, "info"), (False, "warning")])
+def test_a_target_without_control_is_left_to_a_person(case: Case, require_approval: bool, severity: str) -> None:
+    found = [each for each in case.plan(require_approval=require_approval).findings if each.check == "control"]
+    assert [each.severity for each in found] == [severity]
+    assert ("waits" in found[0].summary) is require_approval
+
+
+def test_an_airflow_cfg_that_cannot_be_pointed_there(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.cfg"
+    path.write_text("[core]\nhost = h\n[database]\nsql_alchemy_conn = postgresql://u:never-shown@%(host)s/one\n")
+    case.target = replace(case.target, control={"kind": "airflow_cfg", "path": str(path)})
+    with case.refused(PreflightError, str(path)):
+        case.plan()
 
 
 def test_sessions_that_the_role_may_not_end_are_named(case: Case, hold: Hold, new_role: NewRole) -> None:

@@ -37,6 +37,11 @@ def test_every_param_is_taken() -> None:
     assert asdict(read(**params)) == params
 
 
+@pytest.mark.parametrize("fernet", ["swap", "reencrypt", "keep"])
+def test_what_may_become_of_the_key(fernet: str) -> None:
+    assert read(fernet=fernet).fernet == fernet
+
+
 def test_defaults_of_the_dag_count_where_nothing_is_given() -> None:
     assert Options.from_params({"drain_timeout": 7}, []).drain_timeout == 7
 
@@ -55,8 +60,8 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
         ("transfer", "data_only"),
         ("transfer", None),
         ("transfer", ["clone"]),
-        ("fernet", "keep"),
-        ("fernet", "reencrypt"),
+        ("fernet", "rotate"),
+        ("fernet", None),
         ("on_drain_timeout", "wait"),
         ("unpause", "all"),
         ("unpause", ""),

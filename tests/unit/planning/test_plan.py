@@ -19,6 +19,7 @@ PLAN = Plan(
     token=TOKEN,
     options=Options(),
     transfer="clone",
+    fernet="swap",
     source_release="1.10.15",
     source_head="03afc6b6f902",
     target_release="3.3.2",
@@ -45,6 +46,8 @@ PLANS = {
     "dump": replace(PLAN, transfer="dump"),
     "no hops": replace(PLAN, hops=(), findings=()),
     "nothing set aside": replace(PLAN, set_aside_as=None),
+    "re-encrypted": replace(PLAN, fernet="reencrypt"),
+    "key kept": replace(PLAN, fernet="keep"),
     "named DAGs": replace(PLAN, options=Options(unpause=("one", "two"), backup=False)),
     "nothing unpaused": replace(PLAN, options=Options(unpause="none", fence_source=False)),
 }
@@ -84,6 +87,9 @@ def test_the_words_leave_out_what_will_not_happen() -> None:
     assert "set aside" not in PLANS["nothing set aside"].in_words()
     assert "pg_restore" in PLANS["dump"].in_words()
     assert "dumped" not in PLANS["named DAGs"].in_words()
+    assert "the source's fernet key" not in PLANS["re-encrypted"].in_words()
+    assert "the source's fernet key" not in PLANS["key kept"].in_words()
+    assert "rewritten with the target's" in PLANS["re-encrypted"].in_words()
     assert "one, two" in PLANS["named DAGs"].in_words()
     assert "No DAG is unpaused" in PLANS["nothing unpaused"].in_words()
     assert "read-only" not in PLANS["nothing unpaused"].in_words()
