@@ -41,11 +41,12 @@ def swap_fernet_key(migration: Migration, listener: Listener) -> KeyResult:
     with migration.working.connect(read_only=False) as conn:
         if keys.fernet == REENCRYPT:
             columns = reencrypt(conn, old=keys.source, new=keys.target, listener=listener)
+            rewritten, left = sum(each.rewritten for each in columns), sum(each.left for each in columns)
+            listener(f"{rewritten} value(s) are rewritten with the target's key, {left} it read already")
         else:
-            refuse_unread(conn, keys.target)
             columns = ()
-    rewritten, left = sum(each.rewritten for each in columns), sum(each.left for each in columns)
-    listener(f"{rewritten} value(s) rewritten with the target's key, {left} it read already; its key stays")
+            refuse_unread(conn, keys.target)
+            listener("The target's key reads every encrypted value, and stays")
     return KeyResult(fernet=keys.fernet, control=None, columns=columns)
 
 
