@@ -105,6 +105,9 @@ class ControlAirflow:
         database = quote(metadata.database, safe="")
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+            # This very package, should another checkout of it be installed.
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{server}/{database}",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

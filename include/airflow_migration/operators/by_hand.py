@@ -74,6 +74,7 @@ class ByHandOperator(MigrationOperator):
             options=options,
             subject=f"Migrate Airflow: {self.task_id} is done by hand",
             body="\n".join(["Do this, then answer:", "", *(f"- {sentence}" for sentence in instructions)]),
+            params={},  # without, the API server of 3.3.2 answers 422
         )
         kwargs = {"envelope": envelope}
         if TaskAwaitingInput is not None:

@@ -56,7 +56,8 @@ def _give_keys(migration: Migration, keys: Keys, listener: Listener) -> ControlR
         detail = {"connection": migration.plan.options.target_conn_id, "token": migration.plan.token}
         journal.record_act(conn, migration.id, SWAP_FERNET_KEY, detail)
     result = control_of(migration.target).set_fernet_keys(keys.source, migration.plan.token)
-    listener(f"Changed: {', '.join(result.changed) or 'nothing, the target has this key already'}")
+    nothing = "nothing by this task" if result.instructions else "nothing, the target has this key already"
+    listener(f"Changed: {', '.join(result.changed) or nothing}")
     return result
 
 
