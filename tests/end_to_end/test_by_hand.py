@@ -71,7 +71,7 @@ def get(api: httpx.Client, path: str) -> Any:
     return answer.json()
 
 
-def wait(what: Callable[[], Any], wanted: tuple[str, ...], never: tuple[str, ...] = ()) -> None:
+def wait(what: Callable[[], Any], wanted: tuple[object, ...], never: tuple[object, ...] = ()) -> None:
     deadline = time.monotonic() + DEADLINE
     while (seen := what()) not in wanted:
         assert seen not in never
