@@ -72,7 +72,7 @@ def write_cfg(path: Path, keys: str) -> str:
     text = (
         "# the new Airflow\n[core]\nexecutor = LocalExecutor\n"
         f"fernet_key = {keys}\n\n[database]\nsql_alchemy_conn = postgresql://u:p%%40w@h/somewhere?sslmode=require\n"
-        "[scheduler]\ncreate_cron_data_intervals = True\n"
+        "[scheduler]\ncreate_cron_data_intervals = True\ncreate_delta_data_intervals = True\n"
     )
     path.write_text(text)
     return text
