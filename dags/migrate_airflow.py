@@ -114,6 +114,17 @@ PARAMS = {
         description="Also dump the frozen clone to the control Airflow's [airflow_migration] dumps_path.",
         section="How",
     ),
+    "cron_timetable": Param(
+        "data_interval",
+        enum=["data_interval", "trigger"],
+        title="Logical dates",
+        description=(
+            "data_interval: they keep the meaning that they had on the source; a 3.x target gets [scheduler]"
+            " create_cron_data_intervals=True. trigger: a 3.x target names a cron's runs for the moment at which they"
+            " start."
+        ),
+        section="How",
+    ),
     "drain_timeout": Param(
         3600,
         type="integer",

@@ -27,6 +27,15 @@ class ControlResult:
     instructions: tuple[str, ...] = ()
     backup: str | None = None
 
+    def and_then(self, later: ControlResult) -> ControlResult:
+        """Both as one."""
+        return ControlResult(
+            kind=self.kind,
+            changed=self.changed + later.changed,
+            instructions=self.instructions + later.instructions,
+            backup=self.backup or later.backup,
+        )
+
 
 class Control(Protocol):
     """The few acts on a deployment that a migration needs."""
@@ -42,6 +51,10 @@ class Control(Protocol):
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult: ...
 
     def point_to(self, database: str, token: str) -> ControlResult: ...
+
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        """Give the deployment settings, named as environment variables."""
+        ...
 
     def restart(self, client: Client, listener: Listener) -> ControlResult: ...
 
@@ -79,6 +92,9 @@ class EnvFileControl:
             )
         return self._result(change, instructions)
 
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        return self._result(EnvFile(self._path).set_settings(settings, token))
+
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         if not self._command:
             return ControlResult(
@@ -114,6 +130,13 @@ class ManualControl:
 
     def point_to(self, database: str, token: str) -> ControlResult:
         return self._instruct(f'Make sure that the target\'s sql_alchemy_conn names the database "{database}"')
+
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        sentences = (
+            f"Set {name}={value} for the target's processes, before its DAG processor starts"
+            for name, value in settings.items()
+        )
+        return ControlResult(kind=self.kind, instructions=tuple(sentences))
 
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         return self._instruct("Restart the target's processes")

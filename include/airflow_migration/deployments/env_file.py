@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ SETTINGS = (
     AUTH_MANAGER,
     "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS",
     "AIRFLOW__SCHEDULER__CREATE_DELTA_DATA_INTERVALS",
+    "AIRFLOW__LOGGING__LOG_FILENAME_TEMPLATE",
 )
-"""What decides how the target's own commands migrate and parse: FAB's tables, the timetables of its DAGs."""
+"""What decides how the target's own commands migrate and parse: FAB's tables, the timetables of its DAGs, and
+where its logs are looked for (`synchronize_log_template` of airflow/utils/db.py notes it while it migrates)."""
 
 _ASSIGNMENT = re.compile(r"^(\s*(?:export\s+)?)([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 # As SQLAlchemy 1.3 to 2.0 reads it: a password may hold / ? #, and the database's name is not decoded.
@@ -108,6 +111,13 @@ class EnvFile:
             },
             token,
         )
+
+    def set_settings(self, settings: Mapping[str, str], token: str) -> EnvFileChange:
+        """Give the deployment settings, which it takes up when it is restarted.
+
+        :param settings: variable → value, of letters and digits
+        """
+        return self._change({name: value for name, value in settings.items() if self.get(name) != value}, token)
 
     def restore(self, token: str) -> bool:
         """Undo of every change of a migration: the file is again what it was.

@@ -61,6 +61,12 @@ def read_active(conn: Session, migration_id: str) -> tuple[str, ...]:
     return tuple(str(dag_id) for (dag_id,) in rows)
 
 
+def read_unpaused(conn: Session) -> tuple[str, ...]:
+    """Ids of the DAGs that are active now, in order."""
+    rows = conn.execute("SELECT dag_id FROM dag WHERE is_paused IS NOT TRUE ORDER BY dag_id").fetchall()
+    return tuple(str(dag_id) for (dag_id,) in rows)
+
+
 def count_active(conn: Session) -> int:
     """How many DAGs are active now."""
     row = conn.execute("SELECT count(*) FROM dag WHERE is_paused IS NOT TRUE").fetchone()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.planning import cron_timetables
 
 TRANSFERS = ("auto", "clone", "dump")
 PREVIOUSLY_ACTIVE = "previously_active"
@@ -27,6 +28,7 @@ class Options:
     target_database: str | None = None
     fernet: str = "swap"
     backup: bool = True
+    cron_timetable: str = cron_timetables.DATA_INTERVAL
     drain_timeout: int = 3600
     on_drain_timeout: str = "fail"
     require_approval: bool = True
@@ -53,6 +55,7 @@ class Options:
         options = cls(**values)
         options._require("transfer", TRANSFERS)
         options._require("fernet", ("swap",))
+        options._require("cron_timetable", cron_timetables.CHOICES)
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))

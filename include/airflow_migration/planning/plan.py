@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
 from airflow_migration.planning.options import Options
 from airflow_migration.postgres.databases import derived_name
@@ -28,6 +29,8 @@ class Plan:
     :param source_size: bytes
     :param active_dags: DAGs that are active now
     :param in_flight: task instances that the drain would wait for now
+    :param cron_data_intervals: what the target's setting has to be; None leaves it as it is
+    :param settings: settings that the target needs and does not have, as environment variables
     """
 
     migration_id: str
@@ -50,6 +53,8 @@ class Plan:
     active_dags: int
     in_flight: int
     findings: tuple[Finding, ...]
+    cron_data_intervals: bool | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def needs_dump(self) -> bool:
@@ -93,6 +98,11 @@ class Plan:
         ]
         return "\n".join(lines)
 
+    def _naming(self) -> str:
+        if self.cron_data_intervals:
+            return "logical dates keep the meaning that they had on the source"
+        return "a cron's runs are named for the moment at which they start"
+
     def _sentences(self) -> list[str]:
         options = self.options
         way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
@@ -114,6 +124,11 @@ class Plan:
         if self.set_aside_as:
             sentences.append(f"The target's fresh database is set aside as `{self.set_aside_as}`.")
         sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
+        if self.settings:
+            setting = f"{IN_WORDS} = {self.cron_data_intervals}"
+            sentences.append(f"Before that the target gets `{setting}`: {self._naming()}.")
+        elif self.cron_data_intervals is False:
+            sentences.append(f"On the target {self._naming()}.")
         if options.unpause == "none":
             sentences.append("No DAG is unpaused.")
         elif isinstance(options.unpause, tuple):

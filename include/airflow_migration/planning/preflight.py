@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from airflow_migration.deployments.control import fernet_keys_of
+from airflow_migration.deployments.control import ManualControl, control_of, fernet_keys_of
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.exceptions import InvalidInputError, PreflightError
+from airflow_migration.exceptions import InvalidInputError, MigrationError, PreflightError
 from airflow_migration.metadata import checks, draining, encryption, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
-from airflow_migration.planning import fitness
+from airflow_migration.planning import continuity, cron_timetables, fitness
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
@@ -54,6 +54,7 @@ def make_plan(
         head = releases.read_head(there)
         _refuse_control_database(there, control_run)
         goal = _goal(target)
+        naming = cron_timetables.read_naming(there, head)
         hops = plan_hops(head, goal.version)
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
@@ -79,6 +80,7 @@ def make_plan(
             active_dags=_active(there, migration_id),
             in_flight=draining.read_in_flight(there).running,
             findings=(),
+            cron_data_intervals=cron_timetables.decide(options.cron_timetable, naming, goal),
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(
@@ -87,15 +89,27 @@ def make_plan(
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.
         if not any(finding.check == fitness.PRIVILEGES for finding in findings):
-            findings += [*_survey(there, source), *_check_rows(there, hops)]
+            findings += [*_survey(there, source), *_check_rows(there, hops), *continuity.check(there, plan)]
+    settings = _settings(target)
+    missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
+    findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     _refuse_blockers(findings)
-    return _with(plan, findings)
+    return _with(plan, findings, missing)
 
 
-def _with(plan: Plan, findings: list[Finding]) -> Plan:
-    values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings]}
+def _settings(target: Deployment) -> Mapping[str, str] | None:
+    """The target's settings; None where only a person sees them."""
+    control = control_of(target)
+    try:
+        return None if control.kind == ManualControl.kind else control.settings()
+    except MigrationError:  # a blocker of its own
+        return None
+
+
+def _with(plan: Plan, findings: list[Finding], settings: dict[str, str]) -> Plan:
+    values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings], "settings": settings}
     if any(finding.check == fitness.TARGET_IS_FRESH for finding in findings):
         values["set_aside_as"] = set_aside_name(plan.target_database, plan.token)
     return Plan.from_json(values)

@@ -49,6 +49,7 @@ def build_report(
             for each in step["result"]["repairs"]
         ],
         "verification": verification,
+        "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),
         "left_to_do": _left_to_do(done),
     }
 

@@ -60,9 +60,13 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     with final.connect() as conn:
         recorded = journal.read_act(conn, migration.id, POINT) or {}
     name = recorded.get("set_aside_as")
-    control = control_of(migration.target).point_to(plan.target_database, plan.token)
+    control = control_of(migration.target)
+    result = control.point_to(plan.target_database, plan.token)
+    if plan.settings:
+        listener(f"Settings of the target: {', '.join(f'{name}={value}' for name, value in plan.settings.items())}")
+        result = result.and_then(control.set_settings(plan.settings, plan.token))
     return PointResult(
-        database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=control
+        database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=result
     )
 
 
@@ -90,7 +94,12 @@ def _choose_aside(migration: Migration) -> str:
 def _record_rename(migration: Migration, set_aside: str | None) -> None:
     """Write the rename into the working database itself: the source may be read-only by now."""
     with migration.working.connect(read_only=False) as conn:
-        detail = {"database": migration.plan.target_database, "set_aside_as": set_aside}
+        detail = {
+            "database": migration.plan.target_database,
+            "set_aside_as": set_aside,
+            "token": migration.plan.token,
+            "settings": sorted(migration.plan.settings),
+        }
         journal.record_act(conn, migration.id, POINT, detail)
 
 

@@ -307,3 +307,18 @@ def test_no_secret_is_in_a_result(write: Write) -> None:
     changes = file.set_fernet_keys(Secret(NEW_KEY), "t0"), file.point_to("two", "t0")
     assert "hidden" not in str(changes)
     assert NEW_KEY not in str(changes)
+
+
+def test_settings_are_set_beside_other_changes_and_all_are_undone_together(write: Write) -> None:
+    text = f"{KEY}=x\n{CONN}=postgresql://u:p@h/old\nAIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS=False\nA=1\n"
+    file = write(text)
+    settings = {"AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True", "B": "True"}
+    file.point_to("new", "t0")
+    assert file.set_settings(settings, "t0").changed == tuple(settings)
+    again = EnvFile(str(file.path))
+    assert {name: again.get(name) for name in settings} == settings
+    assert again.connected_database() == "new"
+    assert again.set_settings(settings, "t0").changed == ()
+    assert again.set_settings({}, "t0").changed == ()
+    assert again.restore("t0")
+    assert text_of(file) == text

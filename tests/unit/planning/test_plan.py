@@ -105,3 +105,13 @@ def test_names_fit_into_postgres_and_differ(base: str) -> None:
     for name in names[1:]:
         assert name.endswith(TOKEN)
         assert base.startswith(name[: name.index("__")])
+
+
+def test_the_words_say_what_logical_dates_will_mean() -> None:
+    setting = {"AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True"}
+    kept = replace(PLAN, cron_data_intervals=True, settings=setting)
+    assert "create_cron_data_intervals = True" in kept.in_words()
+    assert "keep the meaning" in kept.in_words()
+    assert "create_cron_data_intervals" not in replace(PLAN, cron_data_intervals=True).in_words()
+    assert "the moment at which they start" in replace(PLAN, cron_data_intervals=False).in_words()
+    assert Plan.from_json(json.loads(json.dumps(kept.to_json()))) == kept
