@@ -11,7 +11,7 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 | `drain_running_tasks` | waits until nothing runs | reads |
 | `clone_database` | frozen clone by `CREATE DATABASE … TEMPLATE` | ends sessions for a moment |
 | `dump_database`, `restore_database` | backup, and the working database | |
-| `swap_fernet_key` | the target gets the source's key | |
+| `swap_fernet_key` | the target gets the source's key, or the values are rewritten with the target's | |
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, then runs that release's own upgrade | |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | |
 | `verify` | compares both copies; a difference that nothing explains ends the run here | |
@@ -23,7 +23,8 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 
 **When it fails** up to `clone_database`, `allow_connections` and `resume_source` put the source back as it was.
 Later the source stays paused and whole: mend the cause and clear the failed task, which goes on where it
-stopped. Nothing is ever dropped or overwritten that this run did not create.
+stopped, or go back to the source with `roll_back_migration`. Nothing is ever dropped or overwritten that this run did
+not create.
 """
 
 from __future__ import annotations
@@ -102,9 +103,12 @@ PARAMS = {
     ),
     "fernet": Param(
         "swap",
-        enum=["swap"],
+        enum=["swap", "reencrypt", "keep"],
         title="Fernet key",
-        description="swap: the target takes the source's key.",
+        description=(
+            "swap: the target takes the source's key. reencrypt: what is encrypted is rewritten with the target's key."
+            " keep: nothing is done; the target's keys must read everything."
+        ),
         section="How",
     ),
     "backup": Param(
@@ -112,6 +116,17 @@ PARAMS = {
         type="boolean",
         title="Keep a backup",
         description="Also dump the frozen clone to the control Airflow's [airflow_migration] dumps_path.",
+        section="How",
+    ),
+    "cron_timetable": Param(
+        "data_interval",
+        enum=["data_interval", "trigger"],
+        title="Logical dates",
+        description=(
+            "data_interval: they keep the meaning that they had on the source; a 3.x target gets [scheduler]"
+            " create_cron_data_intervals=True. trigger: a 3.x target names a cron's runs for the moment at which they"
+            " start."
+        ),
         section="How",
     ),
     "drain_timeout": Param(
@@ -133,7 +148,10 @@ PARAMS = {
         True,
         type="boolean",
         title="Approval",
-        description="A person approves the plan before anything is touched.",
+        description=(
+            "A person approves the plan before anything is touched, and says when a part is done that control manual"
+            " leaves to be done by hand."
+        ),
         section="How",
     ),
     "fence_source": Param(
@@ -192,7 +210,7 @@ with DAG(
         dump_database = DumpDatabaseOperator(task_id="dump_database", execution_timeout=LONG)
         restore_database = RestoreDatabaseOperator(task_id="restore_database", execution_timeout=LONG)
 
-    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key")
+    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key", execution_timeout=LONG)
 
     with TaskGroup("upgrade", prefix_group_id=False, tooltip="Release by release to the target's schema"):
         hops: list[RepairOperator | UpgradeOperator] = []

@@ -78,6 +78,12 @@ def corpus(postgres_server: DatabaseAddress, new_database: NewDatabase) -> Corpu
 
 
 @pytest.fixture(scope="session")
+def load_database() -> Callable[[DatabaseAddress, str], None]:
+    """Fills an empty database of whichever server with what a real release wrote."""
+    return lambda address, release: load_dump(address, DATABASES / f"airflow-{release}.sql.gz")
+
+
+@pytest.fixture(scope="session")
 def runtimes() -> Iterator[VenvRuntime]:
     """Builds and runs other releases; what it has built stays for the next time."""
     from airflow_migration.runtimes.venv import VenvRuntime

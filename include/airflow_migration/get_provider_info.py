@@ -12,7 +12,7 @@ TEXT = ["string", "null"]
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "metadata_schema": {
         "label": "Metadata schema",
-        "description": "Postgres schema of Airflow's tables; `airflow` on Astronomer.",
+        "description": "Postgres schema of Airflow's tables; `airflow` on Astronomer. Source and target may differ.",
         "schema": {"type": TEXT, "default": "public"},
     },
     "secret_fernet_key": {
@@ -34,8 +34,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "control": {
         "label": "Control (JSON)",
-        "description": 'Where the deployment keeps its settings: {"kind": "env_file", "path": "…", '
-        '"restart_command": ["…"]}. A source needs none.',
+        "description": 'Where the deployment keeps its settings: {"kind": "env_file" or "airflow_cfg", "path": "…", '
+        '"restart_command": ["…"]}; {"kind": "manual"} has a person do it. A source needs none.',
         "schema": {"type": TEXT, "format": "multiline"},
     },
     "runtime": {

@@ -73,19 +73,8 @@ class ControlAirflow:
     def stop(self) -> None:
         """End it and everything that it started."""
         group = self._group()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if group is None:
-                return
-            try:
-                os.killpg(group, number)
-            except ProcessLookupError:
-                return
-            deadline = time.monotonic() + STOP_SECONDS
-            while _alive(group) and time.monotonic() < deadline:
-                _reap()
-                time.sleep(0.1)
-            if not _alive(group):
-                return
+        if group is not None:
+            stop_group(group)
 
     def client(self) -> httpx.Client:
         """The REST API with the user's token.
@@ -105,6 +94,9 @@ class ControlAirflow:
         database = quote(metadata.database, safe="")
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+            # This very package, should another checkout of it be installed.
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{server}/{database}",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -172,6 +164,21 @@ class ControlAirflow:
             return pid if f"AIRFLOW_HOME={self.home}".encode() in environment.read_bytes() else None
         except FileNotFoundError:
             return pid if not Path("/proc/self").exists() else None
+
+
+def stop_group(group: int) -> None:
+    """End every process of a group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + STOP_SECONDS
+        while _alive(group) and time.monotonic() < deadline:
+            _reap()
+            time.sleep(0.1)
+        if not _alive(group):
+            return
 
 
 def free_ports(count: int) -> list[int]:

@@ -125,7 +125,10 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop the server, whichever process started it; nothing happens when none runs."""
-        for number in (signal.SIGINT, signal.SIGQUIT):
+        self._end(signal.SIGINT, signal.SIGQUIT)
+
+    def _end(self, *numbers: signal.Signals) -> None:
+        for number in numbers:
             pid = self._pid()
             if pid is None:
                 return
@@ -134,8 +137,8 @@ class EmbeddedServer:
                 return
 
     def remove(self) -> None:
-        """Stop the server and delete its data."""
-        self.stop()
+        """End the server at once, without writing out what is deleted anyway, and delete its data."""
+        self._end(signal.SIGQUIT)
         if self._notes():
             shutil.rmtree(self._home(), ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import re
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg import sql
-from rich.console import Console
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.postgres.address import DatabaseAddress
 from demo.deployments import FACTS, TARGET_DATABASE
+from demo.leaks import Arguments, Search, logs_and_reports
 from demo.stage import CONTROL_DATABASE, DAG_ID, RUN_ID, SOURCE_DATABASE, Stage
 
-SAMPLE_EVERY = 0.1
 DEADLINE_SECONDS = 180.0
-REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -45,37 +42,13 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    folder = tmp_path_factory.mktemp("demo")
-    with (folder / "terminal").open("w+") as terminal:
-        console = Console(file=terminal, width=200)
-        stage = Stage(folder=folder / "demo", runtimes=REPOSITORY / "build" / "runtimes", console=console)
-        seen: set[str] = set()
-        done = threading.Event()
-        sampler = threading.Thread(target=_sample_arguments, args=(seen, done))
-        try:
-            stage.set_up()
-            secrets = _secrets(stage)
-            sampler.start()
-            report = stage.migrate()
-            done.set()
-            sampler.join()
-            terminal.seek(0)
-            secrets |= _secrets(stage)
-            yield Demo(stage=stage, report=report, arguments=seen, shown=terminal.read(), secrets=secrets)
-        finally:
-            done.set()
-            stage.stop()
-            stage.server.remove()
-
-
-def _sample_arguments(seen: set[str], done: threading.Event) -> None:
-    while not done.wait(SAMPLE_EVERY):
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue
+def demo(stage: Stage) -> Demo:
+    secrets = _secrets(stage)
+    with Arguments() as arguments:
+        report = stage.migrate()
+    stage.console.file.flush()
+    terminal = Path(stage.console.file.name).read_text()
+    return Demo(stage=stage, report=report, arguments=arguments.seen, shown=terminal, secrets=secrets | _secrets(stage))
 
 
 def _secrets(stage: Stage) -> dict[str, str]:
@@ -151,46 +124,39 @@ def test_no_secret_is_in_any_file_that_others_may_read_or_that_is_a_log_or_repor
     # Dumps hold everything; nobody else gets into their folder.
     dumps = home / "migration-dumps"
     assert stat.S_IMODE(dumps.stat().st_mode) == 0o700
-    checked = 0
+    search = Search(demo.secrets)
+    search.files(logs_and_reports(demo.stage.control))
     for path in demo.stage.folder.rglob("*"):
-        if not path.is_file() or path.is_symlink() or {demo.stage.folder / "postgres", dumps} & {*path.parents}:
-            continue
-        logged = home / "logs" in path.parents or path == demo.stage.control.log or path.name == "report.json"
-        if logged or path.stat().st_mode & stat.S_IROTH:
-            checked += 1
-            _assert_clean(path.read_text(errors="replace"), str(path.relative_to(demo.stage.folder)), demo.secrets)
-    assert checked > len(demo.report["steps"])
+        elsewhere = not {demo.stage.server.directory, dumps} & {*path.parents}
+        if elsewhere and path.is_file() and path.stat().st_mode & stat.S_IROTH:
+            search.files([path])
+    assert search.looked > len(demo.report["steps"])
+    assert search.leaks == []
 
 
 def test_no_secret_is_in_the_control_airflows_database(demo: Demo) -> None:
     """XComs, rendered fields, the audit log and all the rest; its own connections are encrypted there."""
-    with demo.database(CONTROL_DATABASE).connect() as control:
-        tables = [str(name) for (name,) in control.execute("SELECT relname FROM pg_stat_user_tables").fetchall()]
-        assert {"xcom", "rendered_task_instance_fields", "log"} <= set(tables)
-        for table in tables:
-            for (row,) in control.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table))):
-                _assert_clean(str(row), f"table {table}", demo.secrets)
+    search = Search(demo.secrets)
+    search.database(demo.database(CONTROL_DATABASE))
+    assert search.looked > len(demo.report["steps"])
+    assert search.leaks == []
 
 
 def test_no_secret_was_in_the_arguments_of_a_process_or_in_the_terminal(demo: Demo) -> None:
     assert any("pg_dump" in each for each in demo.arguments)
     assert any("db migrate" in each for each in demo.arguments)
-    for each in demo.arguments:
-        _assert_clean(each, "arguments of a process", demo.secrets)
-    _assert_clean(demo.shown, "the terminal", demo.secrets)
+    search = Search(demo.secrets)
+    search.texts(demo.arguments, "arguments of a process")
+    search.text(demo.shown, "the terminal")
+    assert search.leaks == []
 
 
 def test_no_secret_is_in_what_the_rest_api_answers(demo: Demo) -> None:
+    search = Search(demo.secrets)
     with demo.stage.control.client() as api:
-        tasks = [step["task_id"] for step in demo.report["steps"]]
-        paths = ["/connections", f"/dags/{DAG_ID}/dagRuns/{RUN_ID}", f"/dags/{DAG_ID}/details"]
-        paths += [f"/dags/{DAG_ID}/dagRuns/{RUN_ID}/taskInstances/{task}" for task in ["preflight", *tasks]]
-        paths += [f"{path}/xcomEntries/return_value?deserialize=false" for path in paths if "taskInstances" in path]
-        paths += [
-            f"{path}/logs/1?full_content=true" for path in paths if "/taskInstances/" in path and "xcom" not in path
-        ]
-        for path in paths:
-            _assert_clean(api.get(path).text, f"answer of {path}", demo.secrets)
+        search.answers(api, DAG_ID, RUN_ID)
+    assert search.looked > len(demo.report["steps"])
+    assert search.leaks == []
 
 
 def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -> None:
@@ -206,7 +172,9 @@ def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -
         _until(lambda: bool(parked.search(demo.stage.control.log.read_text(errors="replace"))))
         plan = api.get(asked).json()
         assert "never_made" in plan["body"]
-        _assert_clean(str(plan), "the plan in words", demo.secrets)
+        search = Search(demo.secrets)
+        search.text(str(plan), "the plan in words")
+        assert search.leaks == []
         answer = api.patch(asked, json={"chosen_options": ["Reject"], "params_input": {}})
         assert answer.status_code == 200, answer.text
         _until(lambda: api.get(run).json()["state"] == "failed")
@@ -233,6 +201,8 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-def _assert_clean(text: str, where: str, secrets: dict[str, str]) -> None:
-    leaked = [name for name, value in secrets.items() if value in text]
-    assert not leaked, f"{where} holds {leaked}"
+def test_no_temporary_file_is_left_by_the_releases(demo: Demo, temporary: Path) -> None:
+    assert not [*temporary.glob("airflow-migration-*")]
+    search = Search(demo.secrets)
+    search.files([temporary])
+    assert search.leaks == []

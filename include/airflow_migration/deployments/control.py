@@ -1,4 +1,4 @@
-"""Where a deployment's settings and processes are changed: a file of environment variables, or by hand."""
+"""Where a deployment's settings and processes are changed: in a file, or by hand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from airflow_migration.deployments.airflow_cfg import AirflowCfg
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.deployments.env_file import SETTINGS, EnvFile, EnvFileChange
+from airflow_migration.deployments.env_file import EnvFile
+from airflow_migration.deployments.settings_file import SETTINGS, SettingsChange, SettingsFile
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.secret import Secret
@@ -20,12 +22,25 @@ class ControlResult:
     :param changed: names of settings, or what was started
     :param instructions: what is left to be done by hand
     :param backup: path of the settings as they were before
+    :param done_by_hand: instructions that somebody said to have followed
+    :param confirmed_by: who
     """
 
     kind: str
     changed: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
     backup: str | None = None
+    done_by_hand: tuple[str, ...] = ()
+    confirmed_by: str | None = None
+
+    def and_then(self, later: ControlResult) -> ControlResult:
+        """Both as one."""
+        return ControlResult(
+            kind=self.kind,
+            changed=self.changed + later.changed,
+            instructions=self.instructions + later.instructions,
+            backup=self.backup or later.backup,
+        )
 
 
 class Control(Protocol):
@@ -39,38 +54,62 @@ class Control(Protocol):
         """Settings of the deployment that decide what its own commands do to the database."""
         ...
 
+    def check(self, database: str) -> None:
+        """See whether the deployment could be pointed to this database; changes nothing.
+
+        :raises InvalidInputError: it could not
+        """
+        ...
+
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult: ...
 
     def point_to(self, database: str, token: str) -> ControlResult: ...
 
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        """Give the deployment settings, named as environment variables."""
+        ...
+
+    def restore(self, token: str, *, keys: Secret, database: str, settings: Mapping[str, str]) -> ControlResult:
+        """Undo of all three: what this migration has set, and nobody since, has its former value again.
+
+        :param keys: the keys that were set
+        :param database: the database that was pointed to
+        :param settings: the other settings that were set
+        """
+        ...
+
     def restart(self, client: Client, listener: Listener) -> ControlResult: ...
 
 
-class EnvFileControl:
-    """``{"kind": "env_file", "path": …, "restart_command": …}``.
+class FileControl:
+    """``{"kind": "env_file" or "airflow_cfg", "path": …, "restart_command": …}``.
 
+    :param opens: the kind of file
     :param restart_command: program and arguments that restart the deployment's processes; none leaves
         that to a person
     """
 
-    kind = "env_file"
-
-    def __init__(self, path: str, restart_command: Sequence[str] = ()) -> None:
+    def __init__(self, opens: type[SettingsFile], path: str, restart_command: Sequence[str] = ()) -> None:
+        self.kind = opens.kind
+        self._opens = opens
         self._path = path
         self._command = restart_command
 
     def fernet_keys(self) -> Secret:
-        return EnvFile(self._path).fernet_keys()
+        return self._file().fernet_keys()
 
     def settings(self) -> Mapping[str, str]:
-        file = EnvFile(self._path)
+        file = self._file()
         return {name: value for name in SETTINGS if (value := file.get(name))}
 
+    def check(self, database: str) -> None:
+        self._file().check(database)
+
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult:
-        return self._result(EnvFile(self._path).set_fernet_keys(keys, token))
+        return self._result(self._file().set_fernet_keys(keys, token))
 
     def point_to(self, database: str, token: str) -> ControlResult:
-        file = EnvFile(self._path)
+        file = self._file()
         change = file.point_to(database, token)
         instructions: tuple[str, ...] = ()
         if file.connected_database() is None:
@@ -78,6 +117,20 @@ class EnvFileControl:
                 f'{self._path} names no database: make sure that the target\'s sql_alchemy_conn ends in "{database}"',
             )
         return self._result(change, instructions)
+
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        return self._result(self._file().set_settings(settings, token))
+
+    def restore(self, token: str, *, keys: Secret, database: str, settings: Mapping[str, str]) -> ControlResult:
+        done = self._file().restore(token, keys=keys, database=database, settings=settings)
+        if done is None:
+            return ControlResult(kind=self.kind)
+        instructions = tuple(
+            f"{name} in {done.path} was changed by somebody else since the migration and is left as it is;"
+            f" {done.backup} has the value of before"
+            for name in done.left
+        )
+        return ControlResult(kind=self.kind, changed=done.restored, instructions=instructions, backup=done.backup)
 
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         if not self._command:
@@ -88,7 +141,10 @@ class EnvFileControl:
         client.run(self._command, listener)
         return ControlResult(kind=self.kind, changed=(self._command[0],))
 
-    def _result(self, change: EnvFileChange, instructions: tuple[str, ...] = ()) -> ControlResult:
+    def _file(self) -> SettingsFile:
+        return self._opens(self._path)
+
+    def _result(self, change: SettingsChange, instructions: tuple[str, ...] = ()) -> ControlResult:
         backup = change.backup if change.changed else None
         return ControlResult(kind=self.kind, changed=change.changed, instructions=instructions, backup=backup)
 
@@ -107,6 +163,9 @@ class ManualControl:
     def settings(self) -> Mapping[str, str]:
         return {}
 
+    def check(self, database: str) -> None:
+        """Nothing is known of it."""
+
     def set_fernet_keys(self, keys: Secret, token: str) -> ControlResult:
         if keys == self._keys:
             return ControlResult(kind=self.kind)
@@ -115,6 +174,18 @@ class ManualControl:
     def point_to(self, database: str, token: str) -> ControlResult:
         return self._instruct(f'Make sure that the target\'s sql_alchemy_conn names the database "{database}"')
 
+    def set_settings(self, settings: Mapping[str, str], token: str) -> ControlResult:
+        sentences = (
+            f"Set {name}={value} for the target's processes, before its DAG processor starts"
+            for name, value in settings.items()
+        )
+        return ControlResult(kind=self.kind, instructions=tuple(sentences))
+
+    def restore(self, token: str, *, keys: Secret, database: str, settings: Mapping[str, str]) -> ControlResult:
+        return self._instruct(
+            "Give the target the fernet key and the database in sql_alchemy_conn back that it had before the migration"
+        )
+
     def restart(self, client: Client, listener: Listener) -> ControlResult:
         return self._instruct("Restart the target's processes")
 
@@ -122,14 +193,23 @@ class ManualControl:
         return ControlResult(kind=self.kind, instructions=(sentence,))
 
 
+FILES: Mapping[str, type[SettingsFile]] = {each.kind: each for each in (EnvFile, AirflowCfg)}
+
+
 def control_of(deployment: Deployment) -> Control:
     """The control that a deployment's connection names."""
     control = deployment.control or {}
-    if control.get("kind") == EnvFileControl.kind:
-        return EnvFileControl(control["path"], control.get("restart_command", ()))
+    opens = FILES.get(control.get("kind", ""))
+    if opens:
+        return FileControl(opens, control["path"], control.get("restart_command", ()))
     return ManualControl(deployment.fernet_keys)
 
 
 def fernet_keys_of(deployment: Deployment) -> Secret:
     """The keys given in the connection, else those of the control plane, else none (unencrypted)."""
     return deployment.fernet_keys or control_of(deployment).fernet_keys()
+
+
+def configured_fernet_keys(deployment: Deployment) -> Secret:
+    """The keys that the deployment itself is set up with, as far as its control plane says; else the connection's."""
+    return control_of(deployment).fernet_keys() or deployment.fernet_keys

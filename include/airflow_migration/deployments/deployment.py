@@ -13,6 +13,8 @@ from psycopg.pq import Conninfo
 
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.databases import NAME_BYTES
+from airflow_migration.postgres.schemas import PUBLIC
 from airflow_migration.secret import Secret
 
 DEFAULT_PORT = 5432
@@ -86,7 +88,7 @@ def read_deployment(
         password=Secret(password or ""),
         database=reader.required("schema (the name of the metadata database)", database),
         maintenance_database=reader.text(extras, "maintenance_database") or "postgres",
-        schema=reader.text(extras, "metadata_schema") or "public",
+        schema=reader.schema(extras),
         ssl=reader.libpq(extras),
     )
     return Deployment(
@@ -130,6 +132,16 @@ class _Reader:
             self.refuse(f"extra {name} is not text", "Write it in quotes")
         return value
 
+    def schema(self, extras: Mapping[str, Any]) -> str:
+        name = self.text(extras, "metadata_schema") or PUBLIC
+        if len(name.encode()) > NAME_BYTES:
+            self.refuse(
+                f"extra metadata_schema is longer than {NAME_BYTES} bytes", "Name the schema as Postgres lists it"
+            )
+        if name == "airflow_migration" or name.startswith("pg_") or name == "information_schema":
+            self.refuse(f'extra metadata_schema is "{name}", which is not for Airflow\'s tables', "Name another schema")
+        return name
+
     def fernet_keys(self, value: object) -> Secret:
         if value is None:
             return Secret("")
@@ -154,7 +166,8 @@ class _Reader:
     def control(self, extras: Mapping[str, Any]) -> dict[str, Any] | None:
         if "control" not in extras:
             return None
-        kinds: dict[str, set[str]] = {"env_file": {"path", "restart_command"}, "manual": set()}
+        file = {"path", "restart_command"}
+        kinds: dict[str, set[str]] = {"env_file": file, "airflow_cfg": file, "manual": set()}
         control = self.kind("control", extras["control"], kinds)
         if control["kind"] == "manual":
             return control

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.catalog import ON_SEARCH_PATH, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.postgres.address import Session
 
@@ -43,7 +43,7 @@ class SideTable:
 
 
 def count_tables(conn: Session) -> dict[str, int]:
-    """Rows of every table of the metadata schema; partitions are counted as part of their table."""
+    """Rows of every table on the search path; partitions are counted as part of their table."""
     return {name: _count(conn, sql.Identifier(name)) for name in _tables(conn, None)}
 
 
@@ -99,11 +99,12 @@ def _read_ledger(conn: Session, migration_id: str) -> dict[str, str]:
 
 
 def _tables(conn: Session, schema: str | None) -> tuple[str, ...]:
+    wanted = sql.SQL("n.nspname = {}").format(sql.Literal(schema)) if schema else sql.SQL(ON_SEARCH_PATH)
     rows = conn.execute(
-        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = coalesce(%s, current_schema()::text) AND c.relkind IN ('r', 'p')"
-        " AND NOT c.relispartition ORDER BY 1",
-        (schema,),
+        sql.SQL(
+            "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE {} AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"
+        ).format(wanted)
     ).fetchall()
     return tuple(str(row[0]) for row in rows)
 

@@ -14,7 +14,7 @@ from itertools import islice
 
 from psycopg import sql
 
-from airflow_migration.metadata.recorded_schedules import read_columns
+from airflow_migration.metadata.columns import read_columns
 from airflow_migration.metadata.timetables import RecordedSchedule, ScheduleError, interval_end, is_tick
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener, Progress

@@ -133,7 +133,7 @@ def read_values(conn: Session, keys: Secret) -> Iterator[EncryptedValue]:
     """
     fernet = read_keys(keys) if keys else None
     for column in present_columns(conn):
-        yield from _read_column(conn, column, fernet)
+        yield from read_column(conn, column, fernet)
 
 
 def survey(conn: Session, keys: Secret) -> EncryptionSurvey:
@@ -187,7 +187,8 @@ def looks_encrypted(text: str) -> bool:
     return len(token) >= 73 and (len(token) - 57) % 16 == 0
 
 
-def _read_column(conn: Session, column: EncryptedColumn, fernet: MultiFernet | None) -> Iterator[EncryptedValue]:
+def read_column(conn: Session, column: EncryptedColumn, fernet: MultiFernet | None) -> Iterator[EncryptedValue]:
+    """Every value of one column that this database has, as `read_values` gives them."""
     value = sql.Identifier(column.column)
     flag: sql.Composable = sql.SQL("left({}::text, 1) <> '{{'").format(value)
     if column.flag:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 
@@ -25,7 +26,20 @@ RESUMED = "resumed"
 CLOSED = "closed"
 COPIED = "copied"
 """This database is a copy of the one that is being migrated."""
+ROLLING_BACK = "rolling_back"
+ROLLED_BACK = "rolled_back"
+"""The migration was taken back as a whole; its id is not used again."""
 
+CREATE_FROZEN = "create_frozen_clone"
+CREATE_WORKING = "create_working_database"
+BLOCK = "block_connections"
+SWAP = "swap_fernet_key"
+ROLL_BACK = "roll_back"
+"""Act that tells what the target, to which the database was handed over, loses by the roll back."""
+PLAN = "plan"
+"""Act under which the names that a migration has chosen are kept, before it touches anything."""
+
+WHERE = "journal of the source"
 _SCHEMA = files(__package__).joinpath("journal.sql").read_text(encoding="utf-8")
 
 
@@ -33,7 +47,7 @@ _SCHEMA = files(__package__).joinpath("journal.sql").read_text(encoding="utf-8")
 class JournalEntry:
     """One migration of this database.
 
-    :param state: ``open``, ``resumed``, ``closed`` or ``copied``
+    :param state: ``open``, ``resumed``, ``closed``, ``copied``, ``rolling_back`` or ``rolled_back``
     """
 
     migration_id: str
@@ -75,7 +89,9 @@ def read_open_entry(conn: Session) -> JournalEntry | None:
     """The migration that this database is in the middle of, if any."""
     if not exists(conn):
         return None
-    row = conn.execute("SELECT migration_id FROM airflow_migration.migration WHERE state = 'open'").fetchone()
+    row = conn.execute(
+        "SELECT migration_id FROM airflow_migration.migration WHERE state IN ('open', 'rolling_back')"
+    ).fetchone()
     return None if row is None else read_entry(conn, str(row[0]))
 
 
@@ -84,26 +100,42 @@ def open_migration(conn: Session, migration_id: str, target: str) -> None:
 
     :raises InvalidInputError: another migration is open here, or this one has ended
     """
+    with _alone(conn):
+        _open(conn, migration_id, target)
+
+
+@contextmanager
+def _alone(conn: Session) -> Iterator[None]:
+    """Of all migrations of this source one may be under way, whichever way it goes."""
     try:
         with conn.transaction():
-            _open(conn, migration_id, target)
+            yield
     except errors.UniqueViolation:
         other = read_open_entry(conn)
         raise InvalidInputError(
             f"migration {other.migration_id if other else '?'} of this source is still open",
-            where="journal of the source",
-            remedy="Finish it or undo it first; one source can be in one migration only",
+            where=WHERE,
+            remedy="Finish it or roll it back first; one source can be in one migration only",
         ) from None
 
 
-def _open(conn: Session, migration_id: str, target: str) -> None:
-    if not exists(conn):
+def _make_up_to_date(conn: Session) -> None:
+    row = conn.execute(
+        "SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = 'migration_state_check'"
+        " AND conrelid = to_regclass('airflow_migration.migration')"
+        " AND pg_get_constraintdef(oid) LIKE '%rolled_back%')"
+    ).fetchone()
+    if not (row and row[0]):
         conn.execute(_SCHEMA)
+
+
+def _open(conn: Session, migration_id: str, target: str) -> None:
+    _make_up_to_date(conn)
     entry = read_entry(conn, migration_id)
-    if entry is not None and entry.state in (CLOSED, COPIED):
+    if entry is not None and entry.state not in (OPEN, RESUMED):
         raise InvalidInputError(
             f"migration {migration_id} has ended here already (state {entry.state})",
-            where="journal of the source",
+            where=WHERE,
             remedy="Trigger the DAG anew, so that the run has an id of its own",
         )
     # After a resume the source went on: it is opened anew, and copies of before are out of date.
@@ -128,6 +160,77 @@ def read_opening(conn: Session, migration_id: str) -> datetime | None:
     return row[0]
 
 
+def begin_roll_back(conn: Session, migration_id: str) -> JournalEntry:
+    """Take a migration of this source up again in order to undo it; the caller commits.
+
+    From here on none of its own steps goes on, and no other migration of this source begins.
+
+    :returns: how it stands now: ``rolling_back``, or ``rolled_back`` when that has been done already
+    :raises InvalidInputError: this source does not know it, or went on with another migration since
+    """
+    entry = require_known(conn, migration_id)
+    if entry.state == ROLLED_BACK:
+        return entry
+    refuse_later(conn, migration_id)
+    _make_up_to_date(conn)
+    with _alone(conn):
+        set_state(conn, migration_id, ROLLING_BACK)
+    return replace(entry, state=ROLLING_BACK)
+
+
+def require_known(conn: Session, migration_id: str) -> JournalEntry:
+    """What this source says of a migration of its own.
+
+    :raises InvalidInputError: it says nothing, or is itself a copy which that migration made
+    """
+    entry = read_entry(conn, migration_id)
+    if entry is None:
+        raise InvalidInputError(
+            f'this source knows no migration "{migration_id}", so there is nothing to roll back',
+            where=WHERE,
+            remedy="Give the run id of the migrate_airflow run and the connection of its source;"
+            " a run that failed before pause_dags has changed nothing",
+        )
+    if entry.state == COPIED:
+        raise InvalidInputError(
+            f'this database is a copy that migration "{migration_id}" made, not its source',
+            where=WHERE,
+            remedy="Give the connection of the deployment that was left",
+        )
+    return entry
+
+
+def refuse_later(conn: Session, migration_id: str) -> None:
+    """Migrations are undone in the reverse of their order.
+
+    :raises InvalidInputError: a later one has this database as its source, and is not rolled back
+    """
+    row = conn.execute(
+        "SELECT later.migration_id FROM airflow_migration.migration later, airflow_migration.migration this"
+        " WHERE this.migration_id = %s AND later.migration_id <> this.migration_id"
+        " AND later.opened_at > this.opened_at AND later.state IN ('open', 'closed', 'rolling_back')"
+        " ORDER BY later.opened_at DESC LIMIT 1",
+        (migration_id,),
+    ).fetchone()
+    if row:
+        raise InvalidInputError(
+            f'this database has been migrated again since, by "{row[0]}"',
+            where=f'database "{conn.info.dbname}"',
+            remedy="Roll that migration back first",
+        )
+
+
+def refuse_rolled_back(conn: Session, migration_id: str) -> None:
+    """:raises InvalidInputError: the migration is being taken back, or was; its steps must not go on"""
+    entry = read_entry(conn, migration_id)
+    if entry is not None and entry.state in (ROLLING_BACK, ROLLED_BACK):
+        raise InvalidInputError(
+            f"migration {migration_id} is {'being ' if entry.state == ROLLING_BACK else ''}rolled back",
+            where=WHERE,
+            remedy="Trigger migrate_airflow anew, so that the run has an id of its own",
+        )
+
+
 def set_state(conn: Session, migration_id: str, state: str) -> None:
     """Close the migration here; the caller commits."""
     conn.execute(
@@ -149,7 +252,15 @@ def record_act(conn: Session, migration_id: str, act: str, detail: Mapping[str, 
     """Write down a change before it is made, with what its undo needs; never a secret.
 
     The first record of an act stays: a retry must not take its own doing for the state before.
+
+    :raises InvalidInputError: the migration is rolled back
     """
+    refuse_rolled_back(conn, migration_id)
+    record_undo(conn, migration_id, act, detail)
+
+
+def record_undo(conn: Session, migration_id: str, act: str, detail: Mapping[str, object]) -> None:
+    """`record_act` for what belongs to a roll back."""
     conn.execute(
         "INSERT INTO airflow_migration.act (migration_id, act, detail) VALUES (%s, %s, %s)"
         " ON CONFLICT (migration_id, act) DO NOTHING",
@@ -160,6 +271,15 @@ def record_act(conn: Session, migration_id: str, act: str, detail: Mapping[str, 
 def forget_act(conn: Session, migration_id: str, act: str) -> None:
     """Take back the record of something that is to be done anew."""
     conn.execute("DELETE FROM airflow_migration.act WHERE migration_id = %s AND act = %s", (migration_id, act))
+
+
+def record_plan(conn: Session, migration_id: str, detail: Mapping[str, object]) -> None:
+    """Keep the names that a migration has chosen; the caller commits. What was planned last counts."""
+    conn.execute(
+        "INSERT INTO airflow_migration.act (migration_id, act, detail) VALUES (%s, %s, %s)"
+        " ON CONFLICT (migration_id, act) DO UPDATE SET detail = excluded.detail",
+        (migration_id, PLAN, json.dumps(dict(detail))),
+    )
 
 
 def read_act(conn: Session, migration_id: str, act: str) -> dict[str, object] | None:

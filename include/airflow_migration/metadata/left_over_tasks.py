@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from airflow_migration.metadata.columns import read_columns
 from airflow_migration.metadata.draining import ENDING_BY_THEMSELVES
-from airflow_migration.metadata.recorded_schedules import read_columns
 from airflow_migration.postgres.address import Session
 
 EXAMPLES = 20
@@ -49,13 +49,17 @@ def clear_left_over_tasks(conn: Session, migration_id: str, *, counts_tries_when
     """
     make_schema(conn)
     conn.execute(_TABLE)
-    key = "run_id" if "run_id" in read_columns(conn, "task_instance") else "execution_date"
-    map_index = "ti.map_index" if "map_index" in read_columns(conn, "task_instance") else "-1"
+    columns = read_columns(conn, "task_instance")
+    key = "run_id" if "run_id" in columns else "execution_date"
+    map_index = "ti.map_index" if "map_index" in columns else "-1"
+    # Nothing would ever wake it.
+    lost = "ti.state = 'deferred' AND NOT EXISTS (SELECT FROM trigger AS t WHERE t.id = ti.trigger_id)"
     left_over = sql.SQL(
         "FROM task_instance AS ti JOIN dag_run AS run ON run.dag_id = ti.dag_id AND run.{key} = ti.{key}"
         " WHERE (ti.state = ANY(%(states)s)"
-        " OR (ti.state = 'scheduled' AND run.state = ANY(%(unfinished)s) AND (%(all)s OR ti.try_number = 0)))"
-    ).format(key=sql.Identifier(key))
+        " OR (ti.state = 'scheduled' AND run.state = ANY(%(unfinished)s) AND (%(all)s OR ti.try_number = 0))"
+        " OR ({lost}))"
+    ).format(key=sql.Identifier(key), lost=sql.SQL(lost if "trigger_id" in columns else "false"))
     values: dict[str, object] = {
         "migration": migration_id,
         "states": list(ENDING_BY_THEMSELVES),
@@ -80,6 +84,22 @@ def clear_left_over_tasks(conn: Session, migration_id: str, *, counts_tries_when
         values,
     ).rowcount
     return ClearedTasks(cleared=cleared, left=left, examples=_read_examples(conn, migration_id))
+
+
+def complete_task_instances(conn: Session) -> int:
+    """Give task instances the priority and queue without which they end the target's scheduler.
+
+    3.x checks both when it hands a task instance to an executor (`TaskInstanceDTO` of
+    airflow/executors/workloads/task.py), 2.x sorts by priority (`order_queued_tasks_by_priority` of
+    airflow/executors/base_executor.py); also an old one that is cleared. A NULL makes the scheduler exit
+    (measured with 2.11.2 and 3.3.2), again at each start. The defaults are `BaseOperator`'s.
+
+    :returns: how many lacked one
+    """
+    return conn.execute(
+        "UPDATE task_instance SET priority_weight = coalesce(priority_weight, 1), queue = coalesce(queue, 'default')"
+        " WHERE priority_weight IS NULL OR queue IS NULL"
+    ).rowcount
 
 
 def make_schema(conn: Session) -> None:

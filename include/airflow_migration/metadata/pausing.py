@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_migration.metadata import journal
 from airflow_migration.postgres.address import Session
+
+RESUME = "resume_source"
+"""Act of a roll back: the source's DAGs have their flags again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +33,21 @@ class UnpauseResult:
     missing: tuple[str, ...]
 
 
-def pause_dags(conn: Session, *, migration_id: str, target: str) -> PauseResult:
+def pause_dags(
+    conn: Session, *, migration_id: str, target: str, plan: Mapping[str, object] | None = None
+) -> PauseResult:
     """Pause all DAGs and record in the same transaction which were not; this commits.
 
-    The flag is all that is changed: pausing stops no running task. SQL is the one way that every
-    release from 1.10 to 3.3 has.
+    Undone by `resume_dags` before the source is cloned, by `give_flags_back` in a roll back. The flag is all
+    that is changed: pausing stops no running task. SQL is the one way that every release from 1.10 to 3.3 has.
 
+    :param plan: the names that the migration has chosen, which its undo needs
     :raises InvalidInputError: another migration of this source is open
     """
     with conn.transaction():
         journal.open_migration(conn, migration_id, target)
+        if plan is not None:
+            journal.record_plan(conn, migration_id, plan)
         # In 1.10 the column may be NULL, which its scheduler takes for active.
         conn.execute(
             "INSERT INTO airflow_migration.paused_dag (migration_id, dag_id, was_paused)"
@@ -47,8 +55,16 @@ def pause_dags(conn: Session, *, migration_id: str, target: str) -> PauseResult:
             " ON CONFLICT (migration_id, dag_id) DO NOTHING",
             (migration_id,),
         )
-        paused = conn.execute("UPDATE dag SET is_paused = true WHERE is_paused IS NOT TRUE").rowcount
+        paused = pause_all(conn)
         return PauseResult(active=len(read_active(conn, migration_id)), paused_now=paused)
+
+
+def pause_all(conn: Session) -> int:
+    """Pause every DAG, without a record; the caller commits.
+
+    :returns: how many were active
+    """
+    return conn.execute("UPDATE dag SET is_paused = true WHERE is_paused IS NOT TRUE").rowcount
 
 
 def read_active(conn: Session, migration_id: str) -> tuple[str, ...]:
@@ -58,6 +74,12 @@ def read_active(conn: Session, migration_id: str) -> tuple[str, ...]:
     rows = conn.execute(
         "SELECT dag_id FROM airflow_migration.paused_dag WHERE migration_id = %s ORDER BY dag_id", (migration_id,)
     ).fetchall()
+    return tuple(str(dag_id) for (dag_id,) in rows)
+
+
+def read_unpaused(conn: Session) -> tuple[str, ...]:
+    """Ids of the DAGs that are active now, in order."""
+    rows = conn.execute("SELECT dag_id FROM dag WHERE is_paused IS NOT TRUE ORDER BY dag_id").fetchall()
     return tuple(str(dag_id) for (dag_id,) in rows)
 
 
@@ -77,18 +99,35 @@ def resume_dags(conn: Session, *, migration_id: str) -> UnpauseResult:
         entry = journal.read_entry(conn, migration_id)
         if entry is None or entry.state != journal.OPEN:
             return UnpauseResult(unpaused=0, already_active=0, missing=())
-        active = read_active(conn, migration_id)
-        unpaused = conn.execute(
-            "UPDATE dag SET is_paused = p.was_paused FROM airflow_migration.paused_dag p"
-            " WHERE p.migration_id = %s AND p.dag_id = dag.dag_id AND dag.is_paused IS DISTINCT FROM p.was_paused",
-            (migration_id,),
-        ).rowcount
-        missing = _missing(conn, active)
+        result = _restore_flags(conn, migration_id)
         conn.execute("DELETE FROM airflow_migration.paused_dag WHERE migration_id = %s", (migration_id,))
         journal.set_state(conn, migration_id, journal.RESUMED)
-        return UnpauseResult(
-            unpaused=unpaused, already_active=len(active) - unpaused - len(missing), missing=missing[:20]
-        )
+        return result
+
+
+def give_flags_back(conn: Session, *, migration_id: str) -> UnpauseResult:
+    """Give the source's DAGs the flag they had, once in a roll back; this commits.
+
+    Undo of `pause_dags`. What people pause and unpause afterwards is theirs: a second call changes nothing.
+    """
+    with conn.transaction():
+        if journal.read_act(conn, migration_id, RESUME) is not None:
+            active = read_active(conn, migration_id)
+            missing = _missing(conn, active)
+            return UnpauseResult(unpaused=0, already_active=len(active) - len(missing), missing=missing[:20])
+        journal.record_undo(conn, migration_id, RESUME, {})
+        return _restore_flags(conn, migration_id)
+
+
+def _restore_flags(conn: Session, migration_id: str) -> UnpauseResult:
+    active = read_active(conn, migration_id)
+    unpaused = conn.execute(
+        "UPDATE dag SET is_paused = p.was_paused FROM airflow_migration.paused_dag p"
+        " WHERE p.migration_id = %s AND p.dag_id = dag.dag_id AND dag.is_paused IS DISTINCT FROM p.was_paused",
+        (migration_id,),
+    ).rowcount
+    missing = _missing(conn, active)
+    return UnpauseResult(unpaused=unpaused, already_active=len(active) - unpaused - len(missing), missing=missing[:20])
 
 
 def unpause_dags(conn: Session, dag_ids: Sequence[str]) -> UnpauseResult:

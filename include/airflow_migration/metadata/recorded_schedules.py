@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg import sql
 
+from airflow_migration.metadata.columns import read_columns
+from airflow_migration.metadata.serialized_dags import SerializedDag, read_serialized_dags
 from airflow_migration.metadata.timetables import RecordedSchedule, read_schedule
 from airflow_migration.postgres.address import Session
 
-_BATCH = 500
+NOT_SERIALIZED = SerializedDag()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagRules:
+    """What one database says of how one DAG is scheduled.
+
+    :param parsed: it is serialized in this database
+    :param catchup: None where it is not written down
+    :param earliest: first moment of its schedule, None where it is not written down
+    :param latest: last moment of its schedule
+    """
+
+    schedule: RecordedSchedule
+    parsed: bool
+    catchup: bool | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    max_active_runs: int | None = None
 
 
 def read_schedules(conn: Session) -> dict[str, RecordedSchedule]:
@@ -23,66 +42,38 @@ def read_schedules(conn: Session) -> dict[str, RecordedSchedule]:
 
     :param conn: session whose search_path is the metadata schema; only read
     """
+    return {dag_id: rules.schedule for dag_id, rules in read_rules(conn).items()}
+
+
+def read_rules(conn: Session) -> dict[str, DagRules]:
+    """The schedule of every DAG, with what else decides about its next run.
+
+    :param conn: session whose search_path is the metadata schema; only read
+    """
     columns = read_columns(conn, "dag")
     column = next((name for name in ("timetable_summary", "schedule_interval") if name in columns), None)
     if column is None:
         return {}
-    serialized = {dag_id: (timetable, zone) for dag_id, timetable, zone in _read_serialized(conn)}
-    rows = conn.execute(sql.SQL("SELECT dag_id, {} FROM dag").format(sql.Identifier(column))).fetchall()
-    return {
-        str(dag_id): read_schedule(None if text is None else str(text), *serialized.get(str(dag_id), (None, None)))
-        for dag_id, text in rows
-    }
+    serialized = dict(read_serialized_dags(conn))
+    limit = "max_active_runs" if "max_active_runs" in columns else "NULL::int"  # 2.1
+    rows = conn.execute(
+        sql.SQL("SELECT dag_id, {}, {} FROM dag").format(sql.Identifier(column), sql.SQL(limit))
+    ).fetchall()
+    found = {}
+    for dag_id, text, most in rows:
+        dag = serialized.get(str(dag_id), NOT_SERIALIZED)
+        found[str(dag_id)] = DagRules(
+            schedule=read_schedule(None if text is None else str(text), dag.timetable, dag.timezone),
+            parsed=dag is not NOT_SERIALIZED,
+            catchup=dag.catchup,
+            earliest=dag.earliest,
+            latest=dag.latest,
+            max_active_runs=dag.max_active_runs if most is None else int(str(most)),
+        )
+    return found
 
 
 def read_timezones(conn: Session) -> dict[str, str]:
     """The timezone of every DAG that is serialized in this database."""
-    zones = ((dag_id, read_schedule("null", None, zone).timezone) for dag_id, _, zone in _read_serialized(conn))
+    zones = ((dag_id, read_schedule("null", None, dag.timezone).timezone) for dag_id, dag in read_serialized_dags(conn))
     return {dag_id: zone for dag_id, zone in zones if zone is not None}
-
-
-def read_columns(conn: Session, table: str) -> frozenset[str]:
-    """The columns of one of Airflow's tables; none when there is no such table."""
-    rows = conn.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-        (table,),
-    ).fetchall()
-    return frozenset(str(row[0]) for row in rows)
-
-
-def _read_serialized(conn: Session) -> Iterator[tuple[str, object, object]]:
-    """DAG id, timetable or schedule interval, and timezone, of each DAG's latest version."""
-    columns = read_columns(conn, "serialized_dag")
-    if "data" not in columns:
-        return
-    # From 2.3 a DAG may be stored compressed (`[core] compress_serialized_dags`), which Postgres cannot open.
-    compressed = "data_compressed" if "data_compressed" in columns else "NULL"
-    statement = sql.SQL(
-        "SELECT DISTINCT ON (dag_id) dag_id,"
-        " coalesce(data #> '{{dag,timetable}}', data #> '{{dag,schedule_interval}}')::text,"
-        " (data #> '{{dag,timezone}}')::text, CASE WHEN data IS NULL THEN {} END"
-        " FROM serialized_dag ORDER BY dag_id, last_updated DESC"
-    ).format(sql.SQL(compressed))
-    with conn.transaction(), conn.cursor(name="airflow_migration_serialized") as cursor:
-        cursor.itersize = _BATCH
-        cursor.execute(statement)
-        for dag_id, timetable, zone, packed in cursor:
-            if isinstance(packed, bytes):
-                yield str(dag_id), *_unpack(packed)
-            else:
-                yield str(dag_id), _decode(timetable), _decode(zone)
-
-
-def _decode(text: object) -> object:
-    return None if text is None else json.loads(str(text))
-
-
-def _unpack(packed: bytes) -> tuple[object, object]:
-    try:
-        data = json.loads(zlib.decompress(packed))
-    except (zlib.error, ValueError):
-        return None, None
-    dag = data.get("dag") if isinstance(data, Mapping) else None
-    if not isinstance(dag, Mapping):
-        return None, None
-    return dag.get("timetable") or dag.get("schedule_interval"), dag.get("timezone")

@@ -182,6 +182,13 @@ def read_head(conn: Session) -> str:
     where = f'database "{conn.info.dbname}"'
     missing = [name for name in ("alembic_version", *AIRFLOW_TABLES) if not _table_exists(conn, name)]
     if missing:
+        elsewhere = _schemas_of_airflow(conn)
+        if elsewhere:
+            raise InvalidInputError(
+                f"Airflow's tables are not in schema {_current_schema(conn)}, but in {', '.join(elsewhere)}",
+                where=where,
+                remedy="Give that as metadata_schema in the connection's extra",
+            )
         raise InvalidInputError(
             f"this is not Airflow's metadata database: no table {', '.join(missing)} on the search path",
             where=where,
@@ -207,6 +214,23 @@ def _table_exists(conn: Session, name: str) -> bool:
     with conn.cursor() as cursor:
         row = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (sql.Identifier(name).as_string(),)).fetchone()
     return bool(row and row[0])
+
+
+def _current_schema(conn: Session) -> str:
+    with conn.cursor() as cursor:
+        row = cursor.execute("SELECT current_setting('search_path')").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _schemas_of_airflow(conn: Session) -> tuple[str, ...]:
+    """Schemas of this database that have an Airflow's tables."""
+    with conn.cursor() as cursor:
+        rows = cursor.execute(
+            "SELECT n.nspname::text FROM pg_namespace n WHERE (SELECT count(*) FROM pg_class c"
+            " WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND c.relname = ANY (%s)) = %s ORDER BY 1",
+            (["alembic_version", *AIRFLOW_TABLES], 1 + len(AIRFLOW_TABLES)),
+        ).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def _sorted(head: str) -> str:

@@ -10,15 +10,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from airflow_migration.metadata.columns import read_columns
 from airflow_migration.metadata.data_intervals import FilledIntervals, NotComputed, fill_intervals
+from airflow_migration.metadata.late_parse import mend_at_parse
 from airflow_migration.metadata.left_over_tasks import (
     EXAMPLES,
     clear_left_over_tasks,
+    complete_task_instances,
     make_schema,
     set_dag_versions,
 )
-from airflow_migration.metadata.recorded_schedules import read_columns, read_schedules, read_timezones
-from airflow_migration.metadata.releases import applied_revisions
+from airflow_migration.metadata.log_templates import find_old_logs, let_old_runs_have_new_logs
+from airflow_migration.metadata.recorded_schedules import read_schedules, read_timezones
+from airflow_migration.metadata.releases import applied_revisions, read_head
 from airflow_migration.metadata.timetables import RecordedSchedule
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener
@@ -28,14 +32,8 @@ __all__ = ["MendResult", "RecordedSchedule", "mend_after_parse", "mend_before_st
 BEFORE_START = "before start"
 AFTER_PARSE = "after parse"
 
-LOG_TEMPLATE_REVISION = "f9da662e7089"  # 2.3.0
 TRY_HISTORY_REVISION = "d482b7261ff9"  # 2.10.0
 RUN_AFTER_REVISION = "6a9e7a527a88"  # 3.0.0
-
-OLD_LOG_TEMPLATE = "{{ ti.dag_id }}/{{ ti.task_id }}/{{ ts }}/{{ try_number }}.log"
-"""Where releases before 2.3 wrote a task's log: `synchronize_log_template` of airflow/utils/db.py."""
-OLD_LOG_ID = "{{dag_id}}-{{task_id}}-{{{date}}}-{{try_number}}"
-"""The same for Elasticsearch; 2.x fills in ``execution_date`` and 3.x ``logical_date``."""
 
 _RESULTS = """
 CREATE TABLE IF NOT EXISTS airflow_migration.mend (
@@ -54,6 +52,7 @@ class MendResult:
     :param run_after: runs with a data interval whose earliest start was before its end
     :param cleared: task instances of unfinished runs that run again
     :param left: task instances of finished runs that stay ``running`` or ``queued``
+    :param completed: task instances that had no priority or queue, at which a scheduler ends
     :param old_logs: runs whose logs are found again, under the template of releases before 2.3
     :param dag_versions: task instances that got the latest version of their DAG
     :param not_computed_runs: runs that stay without a data interval
@@ -69,6 +68,7 @@ class MendResult:
     run_after: int = 0
     cleared: int = 0
     left: int = 0
+    completed: int = 0
     old_logs: int = 0
     dag_versions: int = 0
     not_computed_runs: int = 0
@@ -80,7 +80,7 @@ class MendResult:
     warnings: tuple[str, ...] = ()
 
 
-_ADDED_UP = ("intervals", "run_after", "cleared", "left", "dag_versions")
+_ADDED_UP = ("intervals", "run_after", "cleared", "left", "completed", "dag_versions")
 
 
 def mend_before_start(
@@ -104,11 +104,13 @@ def mend_before_start(
     had = applied_revisions(source_head)
     filled = fill_intervals(conn, recorded, mend_run_after=RUN_AFTER_REVISION not in had, listener=listener)
     tasks = clear_left_over_tasks(conn, migration_id, counts_tries_when_scheduled=TRY_HISTORY_REVISION in had)
+    _forget_parsed(conn, source_head, had)
     result = replace(
         _with_intervals(MendResult(), filled),
         cleared=tasks.cleared,
         left=tasks.left,
-        old_logs=0 if LOG_TEMPLATE_REVISION in had else _find_old_logs(conn),
+        completed=complete_task_instances(conn),
+        old_logs=find_old_logs(conn, had),
         task_instances=tasks.examples,
     )
     result = _add_earlier_tries(conn, migration_id, BEFORE_START, result)
@@ -124,6 +126,7 @@ def mend_before_start(
 def mend_after_parse(
     conn: Session,
     *,
+    source_head: str,
     recorded: Mapping[str, RecordedSchedule],
     migration_id: str,
     listener: Listener,
@@ -136,6 +139,7 @@ def mend_after_parse(
     commit.
 
     :param conn: session on the working database, not in autocommit, whose search_path is the metadata schema
+    :param source_head: alembic head that the source had
     :param recorded: `read_schedules` of the frozen clone
     :param migration_id: under which the counts are kept
     """
@@ -148,6 +152,8 @@ def mend_after_parse(
     filled = fill_intervals(conn, {**recorded, **found}, mend_run_after=False, listener=listener)
     _forget_next_run(conn, filled.dags)
     versions, not_parsed = set_dag_versions(conn)
+    mend_at_parse(conn, needed=bool(not_parsed))
+    let_old_runs_have_new_logs(conn, applied_revisions(source_head))
     result = replace(
         _with_intervals(MendResult(), filled),
         dag_versions=versions,
@@ -174,25 +180,18 @@ def _with_intervals(result: MendResult, filled: FilledIntervals) -> MendResult:
     )
 
 
-def _find_old_logs(conn: Session) -> int:
-    """Add the template of releases before 2.3 where it is missing; how many runs have their logs under it.
+def _forget_parsed(conn: Session, source_head: str, had: frozenset[str]) -> None:
+    """Leave nothing that a scheduler could act upon before the target has parsed its DAG files.
 
-    A run that names no template has the one with the lowest id (`DagRun._get_log_template`, the same in
-    2.11.2 and 3.3.2), so no run needs to be written. 2.11.2 does not add this one when it upgrades a 1.10
-    database (measured).
+    Airflow's own `db migrate` empties ``serialized_dag`` on the way to 3.0, and does so in 2.x unless it is
+    told, as ours is, to run no DAG code. A next run noted by the source may then only mislead.
     """
-    columns = read_columns(conn, "dag_run")
-    if "log_template_id" not in columns:  # a target before 2.3
-        return 0
-    lowest = conn.execute("SELECT id, filename FROM log_template ORDER BY id LIMIT 1").fetchone()
-    if lowest is None or lowest[1] != OLD_LOG_TEMPLATE:
-        log_id = OLD_LOG_ID.format(date="logical_date" if "logical_date" in columns else "execution_date")
-        conn.execute(
-            "INSERT INTO log_template (id, filename, elasticsearch_id, created_at) VALUES (%s, %s, %s, now())",
-            (0 if lowest is None else int(str(lowest[0])) - 1, OLD_LOG_TEMPLATE, log_id),
-        )
-    row = conn.execute("SELECT count(*) FROM dag_run WHERE log_template_id IS NULL").fetchone()
-    return int(str(row[0])) if row else 0
+    if RUN_AFTER_REVISION in had or read_head(conn) == source_head:
+        return
+    if "next_dagrun_create_after" in read_columns(conn, "dag"):
+        conn.execute("UPDATE dag SET next_dagrun_create_after = NULL WHERE next_dagrun_create_after IS NOT NULL")
+    if read_columns(conn, "serialized_dag"):
+        conn.execute("DELETE FROM serialized_dag")
 
 
 def _forget_next_run(conn: Session, dags: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Literal
@@ -38,6 +38,10 @@ _EXACT = frozenset({"None", "@once", "Dataset", "Asset"})
 """Summaries of the timetables whose runs cover a moment; from 3.0 a summary is plain text, not JSON."""
 
 _EXACT_TIMETABLES = ("NullTimetable", "OnceTimetable", "DatasetTriggeredTimetable", "AssetTriggeredTimetable")
+_INTERVAL_TIMETABLES = ("CronDataIntervalTimetable", "DeltaDataIntervalTimetable")
+_TRIGGER_TIMETABLES = ("CronTriggerTimetable", "DeltaTriggerTimetable")
+ONCE = "@once"
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?")
 _LONGEST_REASON = 60
 
@@ -55,6 +59,9 @@ class RecordedSchedule:
     :param delta: the parts of a timedelta or relativedelta, as its constructor wants them
     :param timezone: name or offset (``+05:30``); None when it was not recorded
     :param reason: why it is ``unknown``
+    :param trigger: a run is named for the moment at which it starts, as by 3.x's CronTriggerTimetable, and not
+        for the start of the interval that it covers
+    :param once: ``@once``
     """
 
     kind: Kind
@@ -62,11 +69,25 @@ class RecordedSchedule:
     delta: tuple[tuple[str, float], ...] = ()
     timezone: str | None = None
     reason: str = ""
+    trigger: bool = False
+    once: bool = False
 
     @property
     def needs_timezone(self) -> bool:
         """Whether its ticks depend on a timezone that nobody wrote down."""
         return self.kind == "cron" and self.timezone is None
+
+    @property
+    def ticks(self) -> bool:
+        """Whether it starts runs again and again."""
+        return self.kind in ("cron", "delta")
+
+    def __str__(self) -> str:
+        if self.kind == "delta":
+            return "every " + ", ".join(f"{size:g} {unit}" for unit, size in self.delta)
+        if self.kind == "exact":
+            return ONCE if self.once else "none"
+        return self.cron or self.reason
 
 
 def read_schedule(column: str | None, serialized: object, zone: object) -> RecordedSchedule:
@@ -78,10 +99,12 @@ def read_schedule(column: str | None, serialized: object, zone: object) -> Recor
     """
     try:
         name = _zone_name(zone)
+        if _is_timetable(serialized):
+            return _read_value(serialized, name)
         try:
             return _read_value(_decode(column), name)
         except ScheduleError:
-            # A summary such as "1 day, 0:00:00" or a plugin's says less than the serialized DAG.
+            # A summary such as "1 day, 0:00:00" says less than the serialized DAG.
             if serialized is None:
                 raise
             return _read_value(serialized, name)
@@ -106,9 +129,29 @@ def interval_end(schedule: RecordedSchedule, start: datetime) -> datetime:
     raise ScheduleError(schedule.reason)
 
 
+def previous_tick(schedule: RecordedSchedule, moment: datetime) -> datetime:
+    """The last tick before an aware `moment`; in UTC where no timezone was recorded.
+
+    :raises ScheduleError: the schedule is unknown or never ticked before
+    """
+    try:
+        if schedule.kind == "cron":
+            return _tick_before(schedule.cron, schedule.timezone or "UTC", moment)
+        if schedule.kind == "delta":
+            return _add(moment, schedule.delta, times=-1)
+    except (CroniterError, OverflowError, ValueError) as err:
+        raise ScheduleError("its schedule has no tick before") from err
+    raise ScheduleError(schedule.reason or "it has no ticks")
+
+
 def is_tick(schedule: RecordedSchedule, moment: datetime) -> bool:
     """Whether a cron schedule ticks at exactly this moment; any other schedule ticks at all of them."""
     return schedule.kind != "cron" or interval_end(schedule, moment - timedelta(seconds=1)) == moment
+
+
+def _is_timetable(serialized: object) -> bool:
+    """A timetable, from 2.2 on, knows its own timezone, and what a run is named for: its summary does not."""
+    return isinstance(serialized, Mapping) and isinstance(serialized.get("__var"), Mapping)
 
 
 def _decode(column: str | None) -> object:
@@ -122,7 +165,7 @@ def _decode(column: str | None) -> object:
 
 def _read_value(value: object, zone: str | None) -> RecordedSchedule:
     if value is None or (isinstance(value, str) and value in _EXACT):
-        return RecordedSchedule(kind="exact", timezone=zone)
+        return RecordedSchedule(kind="exact", timezone=zone, once=value == ONCE)
     if isinstance(value, str):
         return _read_cron(value, zone)
     if isinstance(value, Mapping):
@@ -150,13 +193,17 @@ def _read_object(value: Mapping[str, object], zone: str | None) -> RecordedSched
     if name == "relativedelta":
         return _read_delta(content, zone)
     if name in _EXACT_TIMETABLES:
-        return RecordedSchedule(kind="exact", timezone=zone)
-    if isinstance(content, Mapping) and name in ("CronDataIntervalTimetable", "CronTriggerTimetable"):
-        return _read_cron(str(content.get("expression")), _zone_name(content.get("timezone")) or zone)
-    if isinstance(content, Mapping) and name in ("DeltaDataIntervalTimetable", "DeltaTriggerTimetable"):
+        return RecordedSchedule(kind="exact", timezone=zone, once=name == "OnceTimetable")
+    if not isinstance(content, Mapping) or name not in (*_INTERVAL_TIMETABLES, *_TRIGGER_TIMETABLES):
+        raise ScheduleError(f"{name[:_LONGEST_REASON]} is a timetable of its own")
+    if name.startswith("Cron"):
+        schedule = _read_cron(str(content.get("expression")), _zone_name(content.get("timezone")) or zone)
+    else:
         delta = content.get("delta")
-        return _read_delta(delta if isinstance(delta, Mapping) else {"seconds": delta}, zone)
-    raise ScheduleError(f"{name[:_LONGEST_REASON]} is a timetable of its own")
+        schedule = _read_delta(delta if isinstance(delta, Mapping) else {"seconds": delta}, zone)
+    if content.get("interval"):
+        raise ScheduleError(f"{name} covers an interval of its own")
+    return replace(schedule, trigger=name in _TRIGGER_TIMETABLES)
 
 
 def _read_delta(parts: object, zone: str | None) -> RecordedSchedule:
@@ -173,12 +220,12 @@ def _read_delta(parts: object, zone: str | None) -> RecordedSchedule:
     return RecordedSchedule(kind="delta", delta=delta, timezone=zone)
 
 
-def _add(start: datetime, delta: tuple[tuple[str, float], ...]) -> datetime:
+def _add(start: datetime, delta: tuple[tuple[str, float], ...], times: int = 1) -> datetime:
     parts = dict(delta)
     if parts.keys() <= {"days", "seconds", "microseconds"}:
-        return start + timedelta(**parts)
+        return start + times * timedelta(**parts)
     # Airflow adds months and years to the date in UTC (DeltaMixin of airflow/timetables/_delta.py).
-    moved: datetime = start.astimezone(timezone.utc) + relativedelta(**parts)
+    moved: datetime = start.astimezone(timezone.utc) + times * relativedelta(**parts)
     return moved
 
 
@@ -215,8 +262,24 @@ def _next_tick(expression: str, zone_name: str, moment: datetime) -> datetime:
     wall = moment.astimezone(zone).replace(tzinfo=None, fold=0)
     cron = croniter(expression, start_time=wall)
     tick: datetime = cron.get_next(datetime)
-    if cron.expanded[1] == ["*"]:
-        return moment + (tick - wall)
+    return moment + (tick - wall) if _ticks_every_hour(cron) else _as_moment(tick, zone)
+
+
+@lru_cache(maxsize=65536)
+def _tick_before(expression: str, zone_name: str, moment: datetime) -> datetime:
+    """`CronMixin._get_prev`."""
+    zone = _zone(zone_name)
+    wall = moment.astimezone(zone).replace(tzinfo=None, fold=0)
+    cron = croniter(expression, start_time=wall)
+    tick: datetime = cron.get_prev(datetime)
+    return moment - (wall - tick) if _ticks_every_hour(cron) else _as_moment(tick, zone)
+
+
+def _ticks_every_hour(cron: croniter) -> bool:
+    return cron.expanded[1] == ["*"]
+
+
+def _as_moment(tick: datetime, zone: tzinfo) -> datetime:
     # An hour that comes twice means its second time, one that is left out is moved on by the gap:
     # `make_aware` of airflow/utils/timezone.py over pendulum. Both are the smaller of the offsets.
     offsets = [tick.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.steps import cutover, unpausing
 
 
@@ -12,14 +13,14 @@ class FenceSourceOperator(MigrationOperator):
     step = staticmethod(cutover.fence_source)
 
 
-class PointTargetOperator(MigrationOperator):
+class PointTargetOperator(ByHandOperator):
     """Renames the working database into place and tells the target where it differs."""
 
     step = staticmethod(cutover.point_target)
 
 
-class RestartTargetOperator(MigrationOperator):
-    """Restarts the target's processes, or says that a person has to."""
+class RestartTargetOperator(ByHandOperator):
+    """Restarts the target's processes, or has a person do it."""
 
     step = staticmethod(cutover.restart_target)
 

@@ -10,6 +10,7 @@ from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun, make_plan
+from airflow_migration.planning.samples import is_asked
 from airflow_migration.settings import settings
 from airflow_migration.steps.migration import build_runtime
 
@@ -51,7 +52,8 @@ class PreflightOperator(MigrationOperator):
         )
         runtime = build_runtime(target, settings())
         self._running.add(runtime.stop)
-        for release in dict.fromkeys([*(hop.release for hop in plan.hops), plan.target_release]):
+        target_itself = [plan.target_release] if is_asked(plan.target_release) else []
+        for release in dict.fromkeys([*(hop.release for hop in plan.hops), *target_itself]):
             runtime.prepare(release, self.listen)
         context["ti"].xcom_push(key=WORDS_KEY, value=plan.in_words())
         return plan

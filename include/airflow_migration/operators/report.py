@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -49,14 +49,12 @@ class ReportOperator(MigrationOperator):
         report = build_report(
             migration_id=self.migration_id,
             plan=plan["result"] if plan else None,
-            steps={name: step for name, step in steps.items() if name != self.plan_task_id},
+            # The plan has a place of its own in the report.
+            steps=steps | ({self.plan_task_id: plan | {"result": None}} if plan else {}),
             errors={name: error for name, error in errors.items() if error},
             complete=bool(steps.get(self.last_task_id)),
         )
-        folder = ObjectStoragePath(settings().reports_path) / _folder_name(self.migration_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "report.json"
-        path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
+        path = write_report(report, self.migration_id)
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
         return {
             "path": str(path),
@@ -64,6 +62,18 @@ class ReportOperator(MigrationOperator):
             "verified": report["verified"],
             "downtime": report["downtime"],
         }
+
+
+def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
+    """Write ``report.json`` below the reports' path.
+
+    :param folders: run ids that name them
+    """
+    folder = ObjectStoragePath(settings().reports_path).joinpath(*map(_folder_name, folders))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.json"
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
+    return path
 
 
 def _folder_name(migration_id: str) -> str:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.steps import upgrade
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class SwapFernetKeyOperator(MigrationOperator):
-    """Gives the target the source's fernet key."""
+class SwapFernetKeyOperator(ByHandOperator):
+    """Gives the target the source's fernet key, or rewrites what is encrypted with the target's."""
 
     step = staticmethod(upgrade.swap_fernet_key)
 

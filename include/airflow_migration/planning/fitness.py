@@ -9,10 +9,12 @@ from psycopg import sql
 
 from airflow_migration.deployments.control import ManualControl, control_of
 from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.deployments.settings_file import SCHEMA_SETTINGS
 from airflow_migration.exceptions import InvalidInputError, MigrationError
 from airflow_migration.metadata import draining, journal
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
+from airflow_migration.planning import homes, privileges
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import NAME_BYTES, ServerDescription, database_exists
@@ -20,7 +22,7 @@ from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import amount
 
 TARGET_IS_FRESH = "target_is_fresh"
-PRIVILEGES = "privileges"
+PRIVILEGES = privileges.PRIVILEGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ def _journal(look: Look) -> Iterator[Finding]:
             f"migration {other.migration_id} of this source is still open",
             "Finish it or undo it first; one source can be in one migration only",
         )
-    if own and own.state in (journal.CLOSED, journal.COPIED):
+    if own and own.state not in (journal.OPEN, journal.RESUMED):
         yield _blocker(
             "journal",
             f"migration {plan.migration_id} has ended here already (state {own.state})",
@@ -145,13 +147,7 @@ def _own_names(look: Look) -> Iterator[Finding]:
 
 
 def _schemas(look: Look) -> Iterator[Finding]:
-    ours, theirs = look.source.address.schema, look.target.address.schema
-    if ours != theirs:
-        yield _blocker(
-            "metadata_schema",
-            f'the source\'s tables are in schema "{ours}", the target\'s are to be in "{theirs}"',
-            "Give both connections the same metadata_schema",
-        )
+    yield from homes.check_schemas(look.plan, look.there, look.source.address, look.target.address)
 
 
 def _source_privileges(look: Look) -> Iterator[Finding]:
@@ -160,7 +156,7 @@ def _source_privileges(look: Look) -> Iterator[Finding]:
         yield _blocker(
             PRIVILEGES,
             f'role "{user}" may not create databases on the source\'s server',
-            f"{_alter_role(user)} CREATEDB",
+            f"{privileges.alter_role(user)} CREATEDB",
         )
     row = look.there.execute(
         "SELECT pg_has_role(datdba, 'USAGE'), has_database_privilege(current_database(), 'CREATE')"
@@ -182,10 +178,8 @@ def _source_privileges(look: Look) -> Iterator[Finding]:
     row = look.there.execute("SELECT has_table_privilege('dag', 'SELECT, UPDATE')").fetchone()
     if not (row and row[0]):
         yield _blocker(PRIVILEGES, f'role "{user}" may not update table dag of the source', "Use the owner's login")
-
-
-def _alter_role(role: str) -> str:
-    return f"ALTER ROLE {sql.Identifier(role).as_string()}"
+    if look.plan.needs_dump:
+        yield from privileges.check_readable(look.there, look.plan, user)
 
 
 def _target_privileges(look: Look) -> Iterator[Finding]:
@@ -195,17 +189,10 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
             yield _blocker(
                 PRIVILEGES,
                 f'role "{target.user}" may not create databases on the target\'s server',
-                f"{_alter_role(target.user)} CREATEDB",
+                f"{privileges.alter_role(target.user)} CREATEDB",
             )
         return
-    row = look.there.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", (target.user,)).fetchone()
-    if not (row and row[0]):
-        yield _blocker(
-            PRIVILEGES,
-            f'the working database is made by role "{source.user}" and must belong to role "{target.user}"',
-            f"GRANT {sql.Identifier(target.user).as_string()} TO {sql.Identifier(source.user).as_string()},"
-            " or use one login in both connections",
-        )
+    yield from privileges.check_membership(look.there, source.user, target.user)
     # Only who has the rights of an owner may give his tables to the target's role.
     owners = look.there.execute(
         "SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
@@ -224,7 +211,7 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
         yield _blocker(
             PRIVILEGES,
             f'role "{target.user}" may not rename databases on the target\'s server',
-            f"{_alter_role(target.user)} CREATEDB",
+            f"{privileges.alter_role(target.user)} CREATEDB",
         )
 
 
@@ -276,17 +263,27 @@ def _programs(look: Look) -> Iterator[Finding]:
 def _control(look: Look) -> Iterator[Finding]:
     control = control_of(look.target)
     try:
-        control.settings()
+        control.check(look.plan.target_database)
+        settings = control.settings()
     except MigrationError as err:
         yield _blocker("control", f"{err.where}: {err.problem}", err.remedy)
         return
+    schemas = {settings[name] for name in SCHEMA_SETTINGS if settings.get(name, "").strip()}
+    if schemas - {look.target.address.schema}:
+        yield _blocker(
+            "control",
+            f"the target's own settings (sql_alchemy_schema) look for its tables in {', '.join(sorted(schemas))},"
+            f" its connection in {look.target.address.schema}",
+            "Correct metadata_schema of the target's connection",
+        )
     if control.kind != ManualControl.kind:
         return
     if look.plan.options.require_approval:
-        yield _blocker(
-            "control",
-            "the target's connection names no control, so its key, address and restart are done by hand",
-            'Give it a control, {"kind": "env_file", "path": …}, or set require_approval to false to do them later',
+        yield Finding(
+            check="control",
+            severity="info",
+            summary="the target's address and restart, and its key if it changes, are done by hand: the run waits for"
+            " a person at each",
         )
     else:
         yield Finding(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.planning import cron_timetables
+from airflow_migration.planning.keys import FERNET
 
 TRANSFERS = ("auto", "clone", "dump")
 PREVIOUSLY_ACTIVE = "previously_active"
@@ -27,6 +29,7 @@ class Options:
     target_database: str | None = None
     fernet: str = "swap"
     backup: bool = True
+    cron_timetable: str = cron_timetables.DATA_INTERVAL
     drain_timeout: int = 3600
     on_drain_timeout: str = "fail"
     require_approval: bool = True
@@ -41,18 +44,14 @@ class Options:
         :raises InvalidInputError: a key is unknown or a value is not one of those that work
         """
         known = set(cls.__dataclass_fields__)
-        if unknown := sorted(set(given) - known):
-            raise InvalidInputError(
-                f"unknown param(s) {', '.join(unknown)}",
-                where="params of the run",
-                remedy=f"Use only: {', '.join(sorted(known))}",
-            )
+        refuse_unknown(known, given)
         values = {name: params[name] for name in known if name in params}
         if isinstance(values.get("unpause"), list):
             values["unpause"] = tuple(values["unpause"])
         options = cls(**values)
         options._require("transfer", TRANSFERS)
-        options._require("fernet", ("swap",))
+        options._require("fernet", FERNET)
+        options._require("cron_timetable", cron_timetables.CHOICES)
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))
@@ -64,3 +63,13 @@ class Options:
             raise InvalidInputError(
                 f"{name} is {value!r}", where="params of the run", remedy=f"Use one of: {', '.join(allowed)}"
             )
+
+
+def refuse_unknown(known: Collection[str], given: Iterable[str]) -> None:
+    """:raises InvalidInputError: the run's conf has a key that is none of the known ones"""
+    if unknown := sorted(set(given) - set(known)):
+        raise InvalidInputError(
+            f"unknown param(s) {', '.join(unknown)}",
+            where="params of the run",
+            remedy=f"Use only: {', '.join(sorted(known))}",
+        )

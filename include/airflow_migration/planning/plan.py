@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
+from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
 from airflow_migration.planning.options import Options
 from airflow_migration.postgres.databases import derived_name
 from airflow_migration.progress import amount
 
 CLONE = "clone"
 DUMP = "dump"
+_KEY_SENTENCES = {
+    SWAP: "The target gets the source's fernet key.",
+    REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
+    KEEP: "The target keeps its fernet key, and no value is rewritten.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +29,23 @@ class Plan:
 
     :param token: stands for the migration in names of databases and files
     :param transfer: ``clone`` or ``dump``, resolved
+    :param fernet: ``swap``, ``reencrypt`` or ``keep``, resolved
     :param frozen_database: copy of the source on its own server, never changed
     :param working_database: becomes `target_database` at the end
     :param set_aside_as: name that the fresh database which has the target's name now will get
+    :param users_schema: where the source has its FAB tables, if not among Airflow's others
     :param source_size: bytes
     :param active_dags: DAGs that are active now
     :param in_flight: task instances that the drain would wait for now
+    :param cron_data_intervals: what the target's setting has to be; None leaves it as it is
+    :param settings: settings that the target needs and does not have, as environment variables
     """
 
     migration_id: str
     token: str
     options: Options
     transfer: str
+    fernet: str
     source_release: str
     source_head: str
     target_release: str
@@ -50,6 +62,9 @@ class Plan:
     active_dags: int
     in_flight: int
     findings: tuple[Finding, ...]
+    cron_data_intervals: bool | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    users_schema: str | None = None
 
     @property
     def needs_dump(self) -> bool:
@@ -58,7 +73,7 @@ class Plan:
     @property
     def label(self) -> str:
         """Comment on the databases that this migration makes."""
-        return f"airflow_migration {self.migration_id}"
+        return label_of(self.migration_id)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,6 +108,11 @@ class Plan:
         ]
         return "\n".join(lines)
 
+    def _naming(self) -> str:
+        if self.cron_data_intervals:
+            return "logical dates keep the meaning that they had on the source"
+        return "a cron's runs are named for the moment at which they start"
+
     def _sentences(self) -> list[str]:
         options = self.options
         way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
@@ -104,7 +124,7 @@ class Plan:
             f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
             *([f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."] if self.needs_dump else []),
             f"The working database `{self.working_database}` is made {way}.",
-            "The target gets the source's fernet key.",
+            _KEY_SENTENCES[self.fernet],
             f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
             "What keeps the target's scheduler from going on is mended.",
             "Both copies are compared; any unexplained difference stops here.",
@@ -114,6 +134,11 @@ class Plan:
         if self.set_aside_as:
             sentences.append(f"The target's fresh database is set aside as `{self.set_aside_as}`.")
         sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
+        if self.settings:
+            setting = f"{IN_WORDS} = {self.cron_data_intervals}"
+            sentences.append(f"Before that the target gets `{setting}`: {self._naming()}.")
+        elif self.cron_data_intervals is False:
+            sentences.append(f"On the target {self._naming()}.")
         if options.unpause == "none":
             sentences.append("No DAG is unpaused.")
         elif isinstance(options.unpause, tuple):
@@ -121,6 +146,28 @@ class Plan:
         else:
             sentences.append("Exactly the DAGs that were active are unpaused.")
         return sentences
+
+
+def chosen_names(plan: Plan) -> dict[str, object]:
+    """What a roll back must know of a plan, for the journal of the source."""
+    return {
+        "token": plan.token,
+        "transfer": plan.transfer,
+        "target_connection": plan.options.target_conn_id,
+        "frozen_database": plan.frozen_database,
+        "working_database": plan.working_database,
+        "target_database": plan.target_database,
+    }
+
+
+def dump_name(token: str) -> str:
+    """Of the dump's directory."""
+    return f"airflow-migration-{token}"
+
+
+def label_of(migration_id: str) -> str:
+    """Comment on the databases that a migration makes."""
+    return f"airflow_migration {migration_id}"
 
 
 def frozen_name(source_database: str, token: str) -> str:

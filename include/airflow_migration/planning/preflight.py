@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from airflow_migration.deployments.control import fernet_keys_of
+from airflow_migration.deployments.control import ManualControl, control_of
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.exceptions import InvalidInputError, PreflightError
-from airflow_migration.metadata import checks, draining, encryption, journal, pausing, releases
+from airflow_migration.exceptions import InvalidInputError, MigrationError, PreflightError
+from airflow_migration.metadata import checks, draining, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
-from airflow_migration.planning import fitness
+from airflow_migration.metadata.users_schema import find_users_schema
+from airflow_migration.planning import continuity, cron_timetables, fitness
 from airflow_migration.planning.hops import Hop, plan_hops
+from airflow_migration.planning.key_checks import check_keys
+from airflow_migration.planning.keys import keys_of
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
+from airflow_migration.planning.users_and_roles import check_users
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import ServerDescription, database_size, describe_server
 from airflow_migration.progress import Listener
@@ -52,17 +56,25 @@ def make_plan(
         target.address.maintenance().connect(statement_timeout=STATEMENT_TIMEOUT) as here,
     ):
         head = releases.read_head(there)
+        users_schema = find_users_schema(there, head)
+        if users_schema is not None:
+            there.execute(
+                "SELECT set_config('search_path', %s, false)", (source.address.seeing(users_schema).search_path,)
+            )
         _refuse_control_database(there, control_run)
         goal = _goal(target)
+        naming = cron_timetables.read_naming(there, head)
         hops = plan_hops(head, goal.version)
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
+        keys = keys_of(source, target, options.fernet)
         token = journal.read_token(there, migration_id)
         plan = Plan(
             migration_id=migration_id,
             token=token,
             options=options,
             transfer=transfer,
+            fernet=keys.fernet,
             source_release=_release_name(head, source),
             source_head=head,
             target_release=goal.version,
@@ -79,6 +91,8 @@ def make_plan(
             active_dags=_active(there, migration_id),
             in_flight=draining.read_in_flight(there).running,
             findings=(),
+            cron_data_intervals=cron_timetables.decide(options.cron_timetable, naming, goal),
+            users_schema=users_schema,
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(
@@ -87,15 +101,28 @@ def make_plan(
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.
         if not any(finding.check == fitness.PRIVILEGES for finding in findings):
-            findings += [*_survey(there, source), *_check_rows(there, hops)]
+            findings += [*check_keys(there, keys, options.fernet, target), *_check_rows(there, hops)]
+            findings += [*continuity.check(there, plan), *check_users(there, goal, target)]
+    settings = _settings(target)
+    missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
+    findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     _refuse_blockers(findings)
-    return _with(plan, findings)
+    return _with(plan, findings, missing)
 
 
-def _with(plan: Plan, findings: list[Finding]) -> Plan:
-    values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings]}
+def _settings(target: Deployment) -> Mapping[str, str] | None:
+    """The target's settings; None where only a person sees them."""
+    control = control_of(target)
+    try:
+        return None if control.kind == ManualControl.kind else control.settings()
+    except MigrationError:  # a blocker of its own
+        return None
+
+
+def _with(plan: Plan, findings: list[Finding], settings: dict[str, str]) -> Plan:
+    values = plan.to_json() | {"findings": [finding_json(finding) for finding in findings], "settings": settings}
     if any(finding.check == fitness.TARGET_IS_FRESH for finding in findings):
         values["set_aside_as"] = set_aside_name(plan.target_database, plan.token)
     return Plan.from_json(values)
@@ -172,41 +199,6 @@ def _refuse_same_database(plan: Plan, servers: tuple[ServerDescription, ServerDe
             f'source and target are the same database "{plan.source_database}"',
             where="target connection",
             remedy="Give the target a database of its own, or set target_database",
-        )
-
-
-def _survey(conn: Session, source: Deployment) -> Iterator[Finding]:
-    """Whether the source's key reads what is encrypted there."""
-    found = encryption.survey(conn, fernet_keys_of(source))
-    rows = [
-        f"{column.table}.{column.column}: {name}"
-        for column in found.columns
-        for name in (*column.unreadable_rows, *column.flagged_plain_text_rows)
-    ]
-    flagged = sum(column.flagged_plain_text for column in found.columns)
-    remedy = "Give all fernet keys of the source, newest first, as secret_fernet_key of its connection"
-    if found.verdict in ("no key given", "wrong key"):
-        said = "no fernet key is given" if found.verdict == "no key given" else "the fernet key is wrong"
-        yield Finding(
-            check="fernet_key",
-            severity="blocker",
-            summary=f"{found.encrypted} value(s) of the source are encrypted and {said}",
-            count=found.encrypted,
-            evidence=tuple(rows[:10]),
-            remedy=remedy,
-        )
-    elif found.unreadable or flagged:
-        yield Finding(
-            check="undecryptable",
-            severity="blocker",
-            summary=f"{found.unreadable + flagged} encrypted value(s) of the source cannot be decrypted",
-            count=found.unreadable + flagged,
-            evidence=tuple(rows[:10]),
-            remedy=f"{remedy}, or enter those values anew in the source",
-        )
-    else:
-        yield Finding(
-            check="fernet_key", severity="ok", summary=f"The key reads all {found.encrypted} encrypted value(s)"
         )
 
 

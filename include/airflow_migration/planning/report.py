@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_migration import __version__
+from airflow_migration.planning.users_and_roles import USERS_AND_ROLES, USERS_WITHOUT_ROLES
 
 SCHEMA_VERSION = 1
 PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
@@ -49,7 +50,8 @@ def build_report(
             for each in step["result"]["repairs"]
         ],
         "verification": verification,
-        "left_to_do": _left_to_do(done),
+        "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),
+        "left_to_do": [*left_to_do(done), *_left_of_users(plan)],
     }
 
 
@@ -68,7 +70,7 @@ def downtime(done: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def _left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What a person still has to do or know."""
     sentences: list[str] = []
     for step in done.values():
@@ -78,3 +80,13 @@ def _left_to_do(done: Mapping[str, Mapping[str, Any]]) -> list[str]:
             for part in (result.get("instructions"), (control or {}).get("instructions"), result.get("warnings")):
                 sentences.extend(str(sentence) for sentence in part or ())
     return list(dict.fromkeys(sentences))
+
+
+def _left_of_users(plan: Mapping[str, Any] | None) -> list[str]:
+    """What preflight said of people who cannot log in at the target."""
+    found = [
+        finding
+        for finding in (plan["findings"] if plan else ())
+        if finding["check"] in (USERS_AND_ROLES, USERS_WITHOUT_ROLES) and finding["severity"] == "warning"
+    ]
+    return [f"{finding['summary']}. {finding['remedy']}" for finding in found]

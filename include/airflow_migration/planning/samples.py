@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ CONNECTIONS, VARIABLES, RUNS = 2, 1, 1
 ORDINARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 """Names that need no quoting in any release's command line."""
 MASK = "***"
+LIST_RUNS_SINCE = (2, 7)
+"""Before it ``dags list-runs`` may want the DAG's file (dag_command.py of 2.0.2 and 2.2.5; no longer 2.7.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,11 @@ class Target:
         return self.runtime.run(self.release, self.address, self.keys, argv, self.settings)
 
 
+def is_asked(release: str) -> bool:
+    """Whether a release's own commands are asked: those of 1.10 are others."""
+    return version_number(release) >= (2,)
+
+
 def check_migrations(target: Target) -> SampleComparison:
     """The release's own opinion of the schema: ``db check-migrations``, from 2.0 on.
 
@@ -66,18 +74,18 @@ def check_migrations(target: Target) -> SampleComparison:
 
 
 def compare_samples(working: Session, target: Target, listener: Listener) -> tuple[SampleComparison, ...]:
-    """A few connections, a variable and a run, as the target's own commands show them.
-
-    1.10 has other commands; nothing is asked of it.
-    """
-    if version_number(target.release) < (2,):
+    """A few connections, a variable and a run, as the target's own commands show them."""
+    if not is_asked(target.release):
         return ()
     compared = [check_migrations(target)]
     for value in _choose(working, target.keys):
         compare = _compare_connection if value.table == "connection" else _compare_variable
         compared.append(compare(target, value))
     for dag_id, run_id, state, moment in _choose_runs(working):
-        compared.append(_compare_run(target, dag_id, run_id, state, moment))
+        if version_number(target.release) >= LIST_RUNS_SINCE:
+            compared.append(_compare_run(target, dag_id, run_id, state, moment))
+        elif states := _task_states(working, dag_id, run_id):
+            compared.append(_compare_tasks(target, dag_id, moment, states))
     for sample in compared:
         listener(f"airflow {sample.command}: {sample.finding}")
     return tuple(compared)
@@ -160,6 +168,28 @@ def _compare_run(target: Target, dag_id: str, run_id: str, state: str, moment: s
     if found is not None:
         finding = "the run with its state" if found == state else f"the run as {found} instead of {state}"
     return SampleComparison(command=" ".join(command), matches=found == state, finding=finding)
+
+
+def _compare_tasks(target: Target, dag_id: str, moment: str, states: Counter[tuple[str, str]]) -> SampleComparison:
+    """What a release answers that shows no run of a DAG whose file it does not have."""
+    command = ("tasks", "states-for-dag-run", dag_id, moment, "-o", "json")
+    answer = target.run(*command)
+    shown = Counter((_squeeze(str(row.get("task_id"))), str(row.get("state"))) for row in rows_in(answer.output))
+    finding = f"exit code {answer.exit_code}, the run is not shown"
+    if shown:
+        finding = "the run's tasks with their states" if shown == states else "other tasks or states than the database"
+    return SampleComparison(command=" ".join(command), matches=shown == states, finding=finding)
+
+
+def _task_states(working: Session, dag_id: str, run_id: str) -> Counter[tuple[str, str]]:
+    """How many task instances of a run are in which state, by task."""
+    by = "run_id" if "run_id" in read_tables(working)["task_instance"] else "execution_date"
+    query = sql.SQL(
+        "SELECT t.task_id, coalesce(t.state, 'None'), count(*) FROM task_instance t JOIN dag_run r"
+        " ON r.dag_id = t.dag_id AND r.{by} = t.{by} WHERE r.dag_id = %s AND r.run_id = %s GROUP BY 1, 2"
+    ).format(by=sql.Identifier(by))
+    rows = working.execute(query, (dag_id, run_id)).fetchall()
+    return Counter({(_squeeze(str(task)), str(state)): int(str(count)) for task, state, count in rows})
 
 
 def rows_in(output: Secret) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +29,8 @@ class DatabaseAddress:
     :param password: hidden in every representation
     :param database: database name, unquoted
     :param maintenance_database: where to be connected for CREATE DATABASE and RENAME
-    :param schema: Postgres schema of Airflow's tables; becomes the search_path
+    :param schema: Postgres schema of Airflow's tables; comes first in the search_path
+    :param further_schemas: searched after it: FAB's tables or an extension may be in another schema
     :param ssl: libpq's TLS parameters (``sslmode``, ``sslrootcert``, …) as they are
     """
 
@@ -39,6 +41,7 @@ class DatabaseAddress:
     database: str
     maintenance_database: str = "postgres"
     schema: str = "public"
+    further_schemas: tuple[str, ...] = ()
     ssl: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -48,9 +51,20 @@ class DatabaseAddress:
         """The same server and role, another database."""
         return replace(self, database=database)
 
+    def seeing(self, *schemas: str | None) -> DatabaseAddress:
+        """The same database with more schemas on the search_path; None and what is there already add nothing."""
+        further = dict.fromkeys([*self.further_schemas, *(name for name in schemas if name)])
+        further.pop(self.schema, None)
+        return replace(self, further_schemas=tuple(further))
+
     def maintenance(self) -> DatabaseAddress:
         """The database to be in while another one is created, renamed or dropped."""
         return self.on(self.maintenance_database)
+
+    @property
+    def search_path(self) -> str:
+        """As SET and PGOPTIONS take it."""
+        return ", ".join(sql.Identifier(name).as_string() for name in (self.schema, *self.further_schemas))
 
     def connect(
         self,
@@ -64,11 +78,11 @@ class DatabaseAddress:
 
         :param lock_timeout: seconds to wait for a lock
         :param statement_timeout: seconds a statement may take; 0 is for ever
-        :raises InvalidInputError: the server refuses this role, password or database
+        :raises InvalidInputError: the server refuses this role, password or database, or a pooler answers
         :raises ServerUnreachableError: nothing answers at that address
         """
         settings = {
-            "search_path": sql.Identifier(self.schema).as_string(),
+            "search_path": self.search_path,
             "default_transaction_read_only": "on" if read_only else "off",
             "lock_timeout": f"{round(lock_timeout * 1000)}ms",
             "statement_timeout": f"{round(statement_timeout * 1000)}ms",
@@ -89,9 +103,10 @@ class DatabaseAddress:
             )
         except psycopg.OperationalError as err:
             raise _refusal(self, str(err)) from None
-        with session.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+        # Before anything is set: in a pool the settings would stay behind, for the sessions of others.
+        _refuse_pooler(self, session)
+        calls = sql.SQL(", ").join(sql.SQL("set_config({}, {}, false)").format(*pair) for pair in settings.items())
+        session.execute(sql.SQL("SELECT {}").format(calls))
         session.autocommit = autocommit
         return session
 
@@ -108,13 +123,53 @@ class DatabaseAddress:
             "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT),
             "PGAPPNAME": APPLICATION_NAME,
             "PGCLIENTENCODING": "UTF8",
+            "PGOPTIONS": " ".join(libpq_option(name, value) for name, value in self._client_settings().items()),
         } | settings
+
+    def _client_settings(self) -> dict[str, str]:
+        """What a role's or a database's own settings might say otherwise, to the harm of a client program."""
+        return {
+            "search_path": self.search_path,
+            "default_transaction_read_only": "off",
+            "statement_timeout": "0",
+            "lock_timeout": "0",
+            "idle_in_transaction_session_timeout": "0",
+        }
+
+
+def libpq_option(name: str, value: str) -> str:
+    """One setting for PGOPTIONS, where backslash escapes blanks and itself (libpq, "options")."""
+    return f"-c {name}=" + re.sub(r"([\\\s])", r"\\\1", value)
+
+
+def _refuse_pooler(address: DatabaseAddress, session: Session) -> None:
+    """A pooler hands out process ids of its own, for cancelling; the server's process knows the true one
+    (measured with PgBouncer 1.18, in session and in transaction mode).
+    """
+    row = session.execute("SELECT pg_backend_pid()").fetchone()
+    if row is not None and row[0] != session.info.backend_pid:
+        session.close()
+        raise _pooler(address)
+
+
+def _pooler(address: DatabaseAddress) -> InvalidInputError:
+    return InvalidInputError(
+        "a connection pooler such as PgBouncer answers there, which shares the server's sessions among its clients",
+        where=_where(address),
+        remedy="Use the server's direct address (host and port) in the connection",
+    )
+
+
+def _where(address: DatabaseAddress) -> str:
+    return f"{address.user}@{address.host}:{address.port}/{address.database}"
 
 
 def _refusal(address: DatabaseAddress, message: str) -> InvalidInputError | ServerUnreachableError:
     """psycopg gives no SQLSTATE for a refused connection, only the server's words."""
-    where = f"{address.user}@{address.host}:{address.port}/{address.database}"
+    where = _where(address)
     line = " ".join(message.split())
+    if "FATAL: no such database" in line:  # PgBouncer's words, not PostgreSQL's
+        return _pooler(address)
     if "password authentication failed" in line or "no password supplied" in line:
         problem, remedy = "the server refuses this login or password", "Correct the connection's login and password"
     elif "does not exist" in line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import errors, sql
@@ -11,6 +12,7 @@ from psycopg import errors, sql
 from airflow_migration.exceptions import MigrationError, ServerUnreachableError
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.databases import (
+    READ_ONLY,
     database_exists,
     database_size,
     describe_server,
@@ -44,11 +46,19 @@ class CloneResult:
 
 
 def clone_database(
-    address: DatabaseAddress, *, template: str, database: str, owner: str | None, comment: str, listener: Listener
+    address: DatabaseAddress,
+    *,
+    template: str,
+    database: str,
+    owner: str | None,
+    comment: str,
+    listener: Listener,
+    left_out: Collection[str] = (),
 ) -> CloneResult:
     """Make `database` a copy of `template`; the caller has recorded the name as its own before.
 
     :param owner: role that owns the new database; None leaves it to ours
+    :param left_out: settings (ALTER DATABASE … SET) that are not to hold in the copy
     :param comment: label for people who list databases; it proves nothing
     :raises ServerUnreachableError: sessions that we may not end keep the template in use
     """
@@ -71,7 +81,7 @@ def clone_database(
         else:
             listener(f'Database "{database}" is already complete; keeping it')
         _label(session, database, comment)
-        _carry_settings(session, template, database, listener)
+        _carry_settings(session, template, database, {READ_ONLY, *left_out}, listener)
         _carry_grants(session, template, database)
         if owner is not None:
             session.execute(
@@ -99,26 +109,35 @@ def _label(session: Session, database: str, comment: str) -> None:
     session.execute(statement)
 
 
-def _carry_settings(session: Session, template: str, database: str, listener: Listener) -> None:
-    """ALTER DATABASE … SET, which a template clone leaves behind.
+def _carry_settings(
+    session: Session, template: str, database: str, left_out: Collection[str], listener: Listener
+) -> None:
+    """ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET, which a template clone leaves behind.
 
-    A read-only default is left out: it is a fence, not a setting of the deployment.
+    A read-only default is never carried: it is a fence, not a setting of the deployment.
     """
     settings = session.execute(
-        "SELECT split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)"
-        " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) entry"
-        " WHERE d.datname = %s AND s.setrole = 0 AND entry NOT LIKE 'default_transaction_read_only=%%'",
+        "SELECT r.rolname::text, split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)"
+        " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        " LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) entry"
+        " WHERE d.datname = %s AND (s.setrole = 0 OR r.oid IS NOT NULL) ORDER BY 1 NULLS FIRST, 2",
         (template,),
     ).fetchall()
-    for name, value in settings:
+    for role, name, value in settings:
+        if name in left_out:
+            continue
+        whose = sql.SQL("DATABASE {}").format(sql.Identifier(database))
+        if role is not None:
+            whose = sql.SQL("ROLE {} IN ").format(sql.Identifier(str(role))) + whose
         try:
             session.execute(
-                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
-                    sql.Identifier(database), sql.Identifier(str(name)), _literal(str(name), str(value))
+                sql.SQL("ALTER {} SET {} = {}").format(
+                    whose, sql.Identifier(str(name)), _literal(str(name), str(value))
                 )
             )
         except errors.InsufficientPrivilege:
-            listener(f'Setting {name} of "{template}" is not carried to "{database}": only a superuser may')
+            of = "" if role is None else f' of role "{role}"'
+            listener(f'Setting {name}{of} in "{template}" is not carried to "{database}": our role may not')
 
 
 def _literal(name: str, value: str) -> sql.Composable:

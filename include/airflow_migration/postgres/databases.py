@@ -18,6 +18,7 @@ from airflow_migration.progress import Listener
 
 NAME_BYTES = 63
 """NAMEDATALEN - 1 of every stock server: longer names are cut by Postgres without an error."""
+READ_ONLY = "default_transaction_read_only"
 TERMINATE_EVERY = 0.05
 EXCLUSIVE_ATTEMPTS = 6
 
@@ -67,6 +68,12 @@ def database_exists(session: Session, name: str) -> bool:
     return session.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
 
 
+def may_alter(session: Session, name: str) -> bool:
+    """Whether our role has the rights of that database's owner."""
+    row = session.execute("SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    return bool(row and row[0])
+
+
 def database_size(session: Session, name: str) -> int:
     """Bytes on disk."""
     row = session.execute("SELECT pg_database_size(%s)", (name,)).fetchone()
@@ -108,29 +115,41 @@ def sole_worker(address: DatabaseAddress, name: str, *, deadline: float = 3600.0
         yield session
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedSessions:
+    """:param ended: process ids of the sessions that were ended
+    :param left: of each that we may not end: process id and role, and the application where it is shown to us
+    """
+
+    ended: frozenset[int]
+    left: tuple[str, ...]
+
+
 def terminate_sessions(session: Session, database: str) -> int:
     """End the client sessions of a database, except ours; those that we may not end are left.
 
     :returns: how many were ended
     """
-    return len(_terminate(session, database))
+    return len(end_sessions(session, database).ended)
 
 
-def _terminate(session: Session, database: str) -> set[int]:
+def end_sessions(session: Session, database: str) -> EndedSessions:
+    """The same, and which are left."""
     # The type of a backend is NULL to us where it belongs to a role of which we are no member.
-    pids = session.execute(
-        "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-        " AND coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL",
+    found = session.execute(
+        "SELECT pid, usename::text, nullif(application_name, '') FROM pg_stat_activity"
+        " WHERE datname = %s AND pid <> pg_backend_pid()"
+        " AND coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL ORDER BY pid",
         (database,),
     ).fetchall()
-    ended = set()
-    for (pid,) in pids:
+    ended, left = set(), []
+    for pid, role, application in found:
         try:
             session.execute("SELECT pg_terminate_backend(%s)", (pid,))
             ended.add(int(str(pid)))
         except errors.InsufficientPrivilege:
-            continue
-    return ended
+            left.append(f'process {pid} of role "{role}"' + (f" ({application})" if application else ""))
+    return EndedSessions(ended=frozenset(ended), left=tuple(left))
 
 
 def run_undisturbed(
@@ -156,7 +175,7 @@ def run_undisturbed(
     def terminate() -> None:
         with address.maintenance().connect(read_only=False, autocommit=True) as second:
             while not stop.is_set():
-                ended.update(_terminate(second, database))
+                ended.update(end_sessions(second, database).ended)
                 stop.wait(TERMINATE_EVERY)
 
     for attempt in range(1, EXCLUSIVE_ATTEMPTS + 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -42,8 +44,9 @@ def dump_database(
         listener(f"Dump {path} is already complete; keeping it")
     else:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        discard_partial(path)
+        # A name of its own: the pg_dump of a killed try may still open files under the one that it was given.
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         tables = _count_tables(address)
         seen = 0
 
@@ -74,6 +77,12 @@ def dump_database(
         seconds=seconds_since(start),
         reused=reused,
     )
+
+
+def discard_partial(path: Path) -> None:
+    """Remove what killed tries have left of the dump that would have become `path`."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.partial*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _count_tables(address: DatabaseAddress) -> int:

@@ -1,9 +1,10 @@
 -- Every object that is not an extension's and does not belong to %(owner)s: kind and quoted name.
 WITH extension_members AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 wanted AS (SELECT oid FROM pg_roles WHERE rolname = %(owner)s)
+-- Of a schema only who has its owner's rights; somebody else's can be used as it is.
 SELECT 'SCHEMA', quote_ident(nspname) FROM pg_namespace n
  WHERE nspname NOT LIKE 'pg\_%%' AND nspname NOT IN ('information_schema', 'public')
-   AND nspowner <> (SELECT oid FROM wanted)
+   AND nspowner <> (SELECT oid FROM wanted) AND pg_has_role(nspowner, 'USAGE')
    AND NOT EXISTS (SELECT FROM extension_members e WHERE e.classid = 'pg_namespace'::regclass AND e.objid = n.oid)
 UNION ALL
 SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from psycopg import sql
-
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.postgres.address import DatabaseAddress
@@ -78,14 +76,7 @@ def airflow_environment(
         f"AIRFLOW__{section}__LOAD_DEFAULT_CONNECTIONS": "False",
         "AIRFLOW__CORE__FERNET_KEY": keys.reveal(),
     }
-    if address.schema != "public":
-        environment["PGOPTIONS"] = libpq_option("search_path", sql.Identifier(address.schema).as_string())
     return environment
-
-
-def libpq_option(name: str, value: str) -> str:
-    """One setting for PGOPTIONS, where backslash escapes blanks and itself (libpq, "options")."""
-    return f"-c {name}=" + re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def secret_values(address: DatabaseAddress, keys: Secret, settings: Mapping[str, str]) -> list[str]:

@@ -29,10 +29,12 @@ class Before:
 
     :param head: alembic head
     :param moved: tables to which Airflow moved rows in earlier upgrades
+    :param extension_schemas: other schemas whose functions its migrations call
     """
 
     head: str
     moved: frozenset[str]
+    extension_schemas: tuple[str, ...] = ()
 
 
 class UpgradeWatch:
@@ -133,8 +135,10 @@ def look_before(
             )
         if left:
             listener(f"{len(left)} sessions of other roles stay on {address}; they may block the upgrade")
-        return (
-            None if _is_done(session, goal, settings) else Before(head=read_head(session), moved=moved_tables(session))
+        if _is_done(session, goal, settings):
+            return None
+        return Before(
+            head=read_head(session), moved=moved_tables(session), extension_schemas=extension_schemas(session)
         )
 
 
@@ -175,6 +179,17 @@ def moved_tables(session: Session) -> frozenset[str]:
         "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND left(tablename, 14) = '_airflow_moved'"
     ).fetchall()
     return frozenset(str(row[0]) for row in rows)
+
+
+def extension_schemas(session: Session) -> tuple[str, ...]:
+    """Where pgcrypto is, if it is: d59cbbef95eb (3.0.0) calls its gen_random_bytes by the search_path, and fails
+    where the extension is in the database but not on the path (measured 2.10.5 → 3.3.2).
+    """
+    rows = session.execute(
+        "SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+        " WHERE e.extname = 'pgcrypto' AND has_schema_privilege(n.oid, 'USAGE')"
+    ).fetchall()
+    return tuple(str(name) for (name,) in rows)
 
 
 def _is_done(session: Session, goal: Release, settings: Mapping[str, str]) -> bool:

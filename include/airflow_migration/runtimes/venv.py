@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +22,7 @@ from airflow_migration.runtimes.command import (
     upgrade_command,
     upgrade_options,
 )
+from airflow_migration.runtimes.home import own_home
 from airflow_migration.runtimes.pythons import find_python, python_version, suitable_pythons
 from airflow_migration.runtimes.redaction import Redactor
 from airflow_migration.runtimes.runtime import NO_SETTINGS, CommandOutput, UpgradeResult
@@ -99,9 +98,10 @@ class VenvRuntime:
         airflow = self.prepare(release, listener) / "bin" / "airflow"
         listener(f"Upgrading {address} from {before.head} to {goal.head} with Airflow {goal}")
         watch = UpgradeWatch(goal, before, listener, Redactor(secret_values(address, keys, settings)))
-        with _home() as home:
+        with own_home() as home:
             argv: list[str | Path] = [airflow, *upgrade_command(goal), *self._options(goal, airflow)]
-            variables = airflow_environment(goal, home, address, keys, settings)
+            place = address.seeing(*before.extension_schemas)
+            variables = airflow_environment(goal, home, place, keys, settings)
             client = self._begin(Client(f"upgrade to Airflow {goal}", variables))
             try:
                 code = client.run(argv, watch.line, directory=home, check=False)
@@ -127,7 +127,7 @@ class VenvRuntime:
         """
         wanted = find_release(release)
         airflow = self.prepare(release, lambda _: None) / "bin" / "airflow"
-        with _home() as home:
+        with own_home() as home:
             quiet = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
             variables = airflow_environment(wanted, home, address, keys, quiet | dict(settings))
             if dags_folder is not None:
@@ -200,16 +200,7 @@ class VenvRuntime:
     def _bare(self, airflow: Path, argv: Sequence[str]) -> list[str]:
         """The output of a command that needs no database."""
         lines: list[str] = []
-        with _home() as home:
+        with own_home() as home:
             client = self._begin(Client(f"airflow {' '.join(argv)}", bare_environment(home)))
             client.run([airflow, *argv], lines.append, directory=home, check=False)
         return lines
-
-
-@contextmanager
-def _home() -> Iterator[Path]:
-    """An AIRFLOW_HOME for one command, readable by us alone."""
-    with tempfile.TemporaryDirectory(prefix="airflow-migration-") as folder:
-        home = Path(folder)
-        (home / "dags").mkdir()
-        yield home

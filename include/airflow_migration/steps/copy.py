@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
+from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
+from airflow_migration.metadata.journal import BLOCK, CREATE_FROZEN, CREATE_WORKING
 from airflow_migration.planning.plan import CLONE
 from airflow_migration.postgres import clone, databases, dump, ownership, restore
 from airflow_migration.postgres.address import DatabaseAddress
@@ -18,9 +20,6 @@ from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
 
-CREATE_FROZEN = "create_frozen_clone"
-CREATE_WORKING = "create_working_database"
-BLOCK = "block_connections"
 READY = "working_database_is_complete"
 JOBS = 2
 
@@ -36,7 +35,8 @@ class DiscardResult:
 def clone_source(migration: Migration, listener: Listener) -> CloneResult:
     """Clone the source on its own server, beside the sessions that use it.
 
-    Only where somebody stays connected whom we may not end, connections are shut out for the moment.
+    Only where somebody stays connected whom we may not end, connections are shut out for the moment. What
+    this and `make_working_database` make is dropped by `discard_copies` or `roll_back.drop_created`.
     """
     plan, source = migration.plan, migration.source.address
     clone.allow_connections(
@@ -67,9 +67,15 @@ def allow_connections(migration: Migration, listener: Listener) -> bool:
 
 
 def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
-    """Dump the frozen clone, for the other server or as a backup."""
+    """Dump the frozen clone, for the other server or as a backup.
+
+    A `pg_dump` left from an attempt that was killed would go on to its end: its sessions are ended.
+    """
     with migration.frozen.connect() as conn:
         version = databases.describe_server(conn).version
+        ended = databases.terminate_sessions(conn, migration.frozen.database)
+    if ended:
+        listener(f"Ended {ended} session(s) on the frozen clone")
     return dump.dump_database(
         migration.client("dump_database", migration.frozen),
         migration.frozen,
@@ -88,9 +94,23 @@ def make_working_database(migration: Migration, listener: Listener) -> RestoreRe
     acting = migration.source.address if plan.transfer == CLONE else migration.target.address
     with acting.on(plan.working_database).connect(read_only=False) as conn:
         journal.mark_as_copy(conn)
-        changed = ownership.hand_over(conn, migration.target.address.user)
+        homes = migration.source.address.schema, migration.target.address.schema
+        changed = ownership.hand_over(conn, migration.target.address.user, schemas=homes)
     listener(f'{changed} object(s) were handed to role "{migration.target.address.user}"')
+    _bring_home(migration, listener)
     return result
+
+
+def _bring_home(migration: Migration, listener: Listener) -> None:
+    with migration.working.connect(read_only=False) as conn:
+        bring_home(
+            conn,
+            database=migration.plan.working_database,
+            old=migration.source.address.schema,
+            new=migration.target.address.schema,
+            users_schema=migration.plan.users_schema,
+            listener=listener,
+        )
 
 
 def discard_copies(migration: Migration, listener: Listener) -> DiscardResult:
@@ -116,6 +136,8 @@ def _by_template(migration: Migration, listener: Listener) -> RestoreResult:
         owner=migration.target.address.user,
         comment=migration.plan.label,
         listener=listener,
+        # Where the tables get another home, the source's path to them would lead astray.
+        left_out=() if migration.source.address.schema == migration.target.address.schema else (SEARCH_PATH,),
     )
     return RestoreResult(database=made.database, bytes=made.bytes, seconds=made.seconds, reused=made.reused)
 

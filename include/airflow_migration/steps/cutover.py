@@ -8,13 +8,12 @@ from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import fencing, journal
 from airflow_migration.metadata.fresh import read_occupancy
+from airflow_migration.metadata.hand_over import POINT, read_last_run
 from airflow_migration.planning.plan import set_aside_name
 from airflow_migration.postgres import databases
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
-
-POINT = "point_target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class PointResult:
 
 
 def fence_source(migration: Migration, listener: Listener) -> fencing.FenceResult:
-    """Leave the source unable to schedule; undone by `fencing.lift_fence`."""
+    """Leave the source unable to schedule; undone by `roll_back.lift_fence`."""
     fence = migration.plan.options.fence_source
     return fencing.close_source(migration.source.address, migration_id=migration.id, fence=fence, listener=listener)
 
@@ -37,11 +36,14 @@ def fence_source(migration: Migration, listener: Listener) -> fencing.FenceResul
 def point_target(migration: Migration, listener: Listener) -> PointResult:
     """Rename the working database into place and tell the target, where it was told another name.
 
-    A fresh database of that name is set aside, which is checked again at the last moment.
+    A fresh database of that name is set aside, which is checked again at the last moment. Undone by
+    `roll_back.restore_target_settings` and `roll_back.put_back_target_database`.
 
     :raises OwnershipError: something else has that name now
     """
     plan, final = migration.plan, migration.final
+    with migration.source.address.connect() as conn:
+        journal.refuse_rolled_back(conn, migration.id)
     with final.maintenance().connect() as conn:
         waiting = databases.database_exists(conn, plan.working_database)
         occupied = databases.database_exists(conn, plan.target_database)
@@ -60,9 +62,13 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     with final.connect() as conn:
         recorded = journal.read_act(conn, migration.id, POINT) or {}
     name = recorded.get("set_aside_as")
-    control = control_of(migration.target).point_to(plan.target_database, plan.token)
+    control = control_of(migration.target)
+    result = control.point_to(plan.target_database, plan.token)
+    if plan.settings:
+        listener(f"Settings of the target: {', '.join(f'{name}={value}' for name, value in plan.settings.items())}")
+        result = result.and_then(control.set_settings(plan.settings, plan.token))
     return PointResult(
-        database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=control
+        database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=result
     )
 
 
@@ -90,7 +96,13 @@ def _choose_aside(migration: Migration) -> str:
 def _record_rename(migration: Migration, set_aside: str | None) -> None:
     """Write the rename into the working database itself: the source may be read-only by now."""
     with migration.working.connect(read_only=False) as conn:
-        detail = {"database": migration.plan.target_database, "set_aside_as": set_aside}
+        detail = {
+            "database": migration.plan.target_database,
+            "set_aside_as": set_aside,
+            "token": migration.plan.token,
+            "settings": dict(migration.plan.settings),
+            "last_run": read_last_run(conn),
+        }
         journal.record_act(conn, migration.id, POINT, detail)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.keys import Keys, keys_of
+from airflow_migration.planning.plan import Plan, dump_name
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.runtimes.venv import VenvRuntime
@@ -56,7 +57,7 @@ class Migration:
 
     @property
     def frozen(self) -> DatabaseAddress:
-        return self.source.address.on(self.plan.frozen_database)
+        return self.source.address.on(self.plan.frozen_database).seeing(self.plan.users_schema)
 
     @property
     def working(self) -> DatabaseAddress:
@@ -67,8 +68,13 @@ class Migration:
         return self.target.address.on(self.plan.target_database)
 
     @property
+    def keys(self) -> Keys:
+        """Which fernet keys read what; read anew each time, as a person may have changed them."""
+        return keys_of(self.source, self.target, self.plan.fernet)
+
+    @property
     def dump_path(self) -> Path:
-        return self.workshop.dumps_path / f"airflow-migration-{self.plan.token}"
+        return self.workshop.dumps_path / dump_name(self.plan.token)
 
     def client(self, step: str, address: DatabaseAddress) -> Client:
         """A client program's process at a database, which the task's end takes with it."""

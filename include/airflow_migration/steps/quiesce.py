@@ -6,12 +6,13 @@ from datetime import datetime, timezone
 
 from airflow_migration.exceptions import DrainTimeoutError
 from airflow_migration.metadata import draining, pausing
+from airflow_migration.planning.plan import chosen_names
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
 
 
 def pause_dags(migration: Migration, listener: Listener) -> pausing.PauseResult:
-    """Pause the source's DAGs; undone by `resume_source`.
+    """Pause the source's DAGs; undone by `resume_source`, after the clone by `roll_back.resume_source`.
 
     :raises InvalidInputError: another migration of this source is open
     """
@@ -19,7 +20,8 @@ def pause_dags(migration: Migration, listener: Listener) -> pausing.PauseResult:
         before = pausing.count_active(conn)
         conn.rollback()
         listener(f"{before} DAG(s) of the source are active")
-        result = pausing.pause_dags(conn, migration_id=migration.id, target=str(migration.final))
+        names = chosen_names(migration.plan)
+        result = pausing.pause_dags(conn, migration_id=migration.id, target=str(migration.final), plan=names)
     listener(f"{result.paused_now} DAG(s) paused now; {result.active} were active before this migration")
     return result
 

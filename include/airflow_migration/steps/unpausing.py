@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_migration.deployments.control import control_of, fernet_keys_of
-from airflow_migration.metadata import pausing, schedules
+from airflow_migration.deployments.control import control_of
+from airflow_migration.metadata import journal, pausing, schedules
+from airflow_migration.metadata.forecast import Forecast, forecast
 from airflow_migration.metadata.parsing import read_unparsed, somebody_parses
 from airflow_migration.planning.options import PREVIOUSLY_ACTIVE
+from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.steps.migration import Migration
 
@@ -25,6 +27,7 @@ SHOWN = 20
 class HandOverResult:
     """:param parsed: the target's DAGs are parsed, so that its scheduler can go on with them at once
     :param missing: DAGs to be unpaused of which the database has no row, at most twenty
+    :param forecast: the next run of every DAG that is unpaused, and how many start at once
     :param warnings: what a person must know or do
     """
 
@@ -33,29 +36,54 @@ class HandOverResult:
     missing: tuple[str, ...]
     parsed: bool
     mended: schedules.MendResult
+    forecast: Forecast
     warnings: tuple[str, ...]
 
 
 def unpause_dags(migration: Migration, listener: Listener) -> HandOverResult:
-    """Have the DAGs parsed by the target, mend what needs that, and unpause what was asked for."""
+    """Have the DAGs parsed by the target, mend what needs that, look ahead, and unpause what was asked for."""
+    with migration.source.address.connect() as source:
+        journal.refuse_rolled_back(source, migration.id)
     wanted = _wanted(migration)
-    warnings = _have_parsed(migration, wanted, listener)
-    with migration.frozen.connect() as frozen:
+    parse_is_done, not_parsed = _have_parsed(migration, wanted, listener)
+    with migration.frozen.connect() as frozen, migration.final.connect(read_only=False) as conn:
         recorded = schedules.read_schedules(frozen)
-    with migration.final.connect(read_only=False) as conn:
-        mended = schedules.mend_after_parse(conn, recorded=recorded, migration_id=migration.id, listener=listener)
+        mended = schedules.mend_after_parse(
+            conn,
+            source_head=migration.plan.source_head,
+            recorded=recorded,
+            migration_id=migration.id,
+            listener=listener,
+        )
+        conn.commit()
+        outlook = _look_ahead(migration, wanted, frozen, conn, parse_is_done=parse_is_done)
         conn.commit()
         result = pausing.unpause_dags(conn, wanted)
-    listener(f"{result.unpaused} DAG(s) of the target are active now")
+    listener(f"{result.unpaused} DAG(s) of the target are active now; {outlook.runs_at_once} run(s) start at once")
+    warnings = [*not_parsed, *mended.warnings, *outlook.warnings]
     for warning in warnings:
         listener(warning)
     return HandOverResult(
         unpaused=result.unpaused,
         already_active=result.already_active,
         missing=result.missing,
-        parsed=not warnings,
+        parsed=not not_parsed,
         mended=mended,
+        forecast=outlook,
         warnings=tuple(warnings),
+    )
+
+
+def _look_ahead(
+    migration: Migration, wanted: tuple[str, ...], frozen: Session, conn: Session, *, parse_is_done: bool
+) -> Forecast:
+    return forecast(
+        frozen,
+        conn,
+        wanted,
+        paused_at=journal.read_opening(conn, migration.id),
+        named_by_start=migration.plan.cron_data_intervals is False,
+        parse_is_done=parse_is_done,
     )
 
 
@@ -69,10 +97,10 @@ def _wanted(migration: Migration) -> tuple[str, ...]:
         return pausing.read_active(conn, migration.id)
 
 
-def _have_parsed(migration: Migration, wanted: tuple[str, ...], listener: Listener) -> list[str]:
+def _have_parsed(migration: Migration, wanted: tuple[str, ...], listener: Listener) -> tuple[bool, list[str]]:
     """See to it that the target knows its DAGs.
 
-    :returns: warnings; none when every wanted DAG is parsed
+    :returns: whether all that can be parsed is, and warnings; none when every wanted DAG is parsed
     """
     if migration.target.dags_folder:
         _reserialize(migration, migration.target.dags_folder, listener)
@@ -80,14 +108,14 @@ def _have_parsed(migration: Migration, wanted: tuple[str, ...], listener: Listen
     elif _wait_for_parser(migration, listener):
         unparsed = _wait_for_parse(migration, wanted, listener)
     else:
-        return [
+        return False, [
             "No DAG processor of the target is running: nothing is scheduled until one has parsed the DAGs, and"
-            " unfinished runs of before stay as they are"
+            " unfinished runs of before wait for that too"
         ]
     if not unparsed:
-        return []
+        return True, []
     named = ", ".join(unparsed[:SHOWN])
-    return [f"{len(unparsed)} DAG(s) are not parsed by the target, whose files may be missing or broken: {named}"]
+    return True, [f"{len(unparsed)} DAG(s) are not parsed by the target, whose files may be missing or broken: {named}"]
 
 
 def _reserialize(migration: Migration, folder: str, listener: Listener) -> None:
@@ -95,9 +123,10 @@ def _reserialize(migration: Migration, folder: str, listener: Listener) -> None:
     output = migration.runtime().run(
         migration.plan.target_release,
         migration.final,
-        fernet_keys_of(migration.source),
+        migration.keys.working,
         ["dags", "reserialize"],
-        control_of(migration.target).settings(),
+        # Those that a person was told to set are not seen from here.
+        dict(control_of(migration.target).settings()) | migration.plan.settings,
         Path(folder),
     )
     if output.exit_code:

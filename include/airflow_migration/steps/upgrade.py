@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
-from airflow_migration.deployments.control import ControlResult, control_of, fernet_keys_of
+from dataclasses import dataclass
+
+from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.metadata import encryption, journal, schedules
+from airflow_migration.metadata.reencryption import RewrittenColumn, reencrypt, refuse_unread
 from airflow_migration.metadata.repairs import RepairResult, repair
+from airflow_migration.planning.keys import REENCRYPT, SWAP, Keys
 from airflow_migration.progress import Listener
 from airflow_migration.runtimes.runtime import UpgradeResult
 from airflow_migration.steps.migration import Migration
 
-SWAP = "swap_fernet_key"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyResult:
+    """What was done about the fernet keys.
+
+    :param fernet: ``swap``, ``reencrypt`` or ``keep``
+    :param control: what was changed in the target's settings; None when its key stays
+    :param columns: what was rewritten in the working database
+    """
+
+    fernet: str
+    control: ControlResult | None
+    columns: tuple[RewrittenColumn, ...]
 
 
-def swap_fernet_key(migration: Migration, listener: Listener) -> ControlResult:
+def swap_fernet_key(migration: Migration, listener: Listener) -> KeyResult:
+    """Make the working database and the target's key fit each other, before the upgrade writes encrypted values.
+
+    :raises InvalidInputError: an encrypted value is read by no key that would do; nothing was changed
+    """
+    keys = migration.keys
+    if keys.fernet == SWAP:
+        return KeyResult(fernet=SWAP, control=_give_keys(migration, keys, listener), columns=())
+    with migration.working.connect(read_only=False) as conn:
+        if keys.fernet == REENCRYPT:
+            columns = reencrypt(conn, old=keys.source, new=keys.target, listener=listener)
+            rewritten, left = sum(each.rewritten for each in columns), sum(each.left for each in columns)
+            listener(f"{rewritten} value(s) are rewritten with the target's key, {left} it read already")
+        else:
+            columns = ()
+            refuse_unread(conn, keys.target)
+            listener("The target's key reads every encrypted value, and stays")
+    return KeyResult(fernet=keys.fernet, control=None, columns=columns)
+
+
+def _give_keys(migration: Migration, keys: Keys, listener: Listener) -> ControlResult:
     """Give the target the source's keys; the settings as they were are kept beside them.
 
-    A source that encrypts nothing has no key to give: the target keeps its own.
+    Undone by `roll_back.restore_target_settings`.
     """
-    keys, control = fernet_keys_of(migration.source), control_of(migration.target)
-    if not keys:
-        listener("The source has no key; the target keeps its own")
-        return ControlResult(kind=control.kind)
     with migration.source.address.connect(read_only=False) as conn:
         detail = {"connection": migration.plan.options.target_conn_id, "token": migration.plan.token}
-        journal.record_act(conn, migration.id, SWAP, detail)
-    result = control.set_fernet_keys(keys, migration.plan.token)
-    listener(f"Changed: {', '.join(result.changed) or 'nothing, the target has this key already'}")
+        journal.record_act(conn, migration.id, journal.SWAP, detail)
+    result = control_of(migration.target).set_fernet_keys(keys.source, migration.plan.token)
+    nothing = "nothing by this task" if result.instructions else "nothing, the target has this key already"
+    listener(f"Changed: {', '.join(result.changed) or nothing}")
     return result
 
 
@@ -35,7 +68,7 @@ def repair_before_hop(migration: Migration, number: int, listener: Listener) -> 
     What stands in the way of the upgrade is moved to schema ``airflow_migration``, never deleted.
     """
     hop = migration.plan.hops[number - 1]
-    keys = fernet_keys_of(migration.source)
+    keys = migration.keys.working
     fernet = encryption.read_keys(keys) if keys else None
     with migration.working.connect(read_only=False) as conn:
         return repair(
@@ -58,7 +91,7 @@ def upgrade_by_hop(migration: Migration, number: int, listener: Listener) -> Upg
     return migration.runtime().upgrade(
         hop.release,
         migration.working,
-        fernet_keys_of(migration.source),
+        migration.keys.working,
         listener,
         control_of(migration.target).settings(),
     )

@@ -59,6 +59,22 @@ def test_the_old_sessions_are_ended(source: DatabaseAddress, hold: Hold) -> None
             session.execute("SELECT 1")
 
 
+def test_a_session_that_the_role_may_not_end_is_named(
+    source: DatabaseAddress, hold: Hold, postgres_server: DatabaseAddress
+) -> None:
+    old, stranger = hold(source), hold(postgres_server.on(source.database))
+    result = close_source(source, migration_id="run 1", fence=True, listener=ignore)
+    assert result.sessions_ended == 1
+    (left,) = result.sessions_left
+    assert str(stranger.info.backend_pid) in left
+    assert postgres_server.user in left
+    (warning,) = result.warnings
+    assert left in warning
+    with pytest.raises(psycopg.OperationalError):
+        old.execute("SELECT 1")
+    stranger.execute("SELECT 1")
+
+
 def test_a_retry_says_the_same(source: DatabaseAddress, hold: Hold) -> None:
     fence(source)
     assert fence(source) == (True, 0)
@@ -79,6 +95,17 @@ def test_the_fence_is_lifted_and_that_can_be_repeated(source: DatabaseAddress, h
         session = hold(source)
         session.execute("UPDATE dag SET is_paused = is_paused")
         session.commit()
+
+
+def test_a_session_that_began_behind_the_fence_is_ended_or_it_could_only_read_for_ever(
+    source: DatabaseAddress, hold: Hold
+) -> None:
+    fence(source)
+    session = hold(source)
+    session.rollback()
+    assert lift_fence(source, migration_id="run 1", listener=ignore)
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("SELECT 1")
 
 
 def test_a_fence_of_another_migration_stays(source: DatabaseAddress, hold: Hold) -> None:

@@ -175,3 +175,50 @@ def test_a_new_try_after_a_resume_is_another_opening(new_database: NewDatabase) 
     again = opening()
     assert again != first
     assert opening() == again
+
+
+def test_a_journal_of_before_roll_backs_is_brought_up_to_date(new_database: NewDatabase) -> None:
+    address = new_database()
+    open_in(address, "run 1")
+    with address.connect(read_only=False) as conn:
+        conn.execute(
+            "ALTER TABLE airflow_migration.migration DROP CONSTRAINT migration_state_check,"
+            " ADD CONSTRAINT migration_state_check CHECK (state IN ('open', 'resumed', 'closed', 'copied'))"
+        )
+        conn.execute("DROP INDEX airflow_migration.one_open_migration")
+        conn.execute("CREATE UNIQUE INDEX one_open_migration ON airflow_migration.migration ((1)) WHERE state = 'open'")
+    with address.connect(read_only=False) as conn:
+        assert journal.begin_roll_back(conn, "run 1").state == journal.ROLLING_BACK
+    with pytest.raises(InvalidInputError, match="run 1"):
+        open_in(address, "run 2")
+    with address.connect(read_only=False) as conn, pytest.raises(InvalidInputError, match="being rolled back"):
+        journal.record_act(conn, "run 1", "an act", {})
+    with address.connect(read_only=False) as conn:
+        journal.set_state(conn, "run 1", journal.ROLLED_BACK)
+    with pytest.raises(InvalidInputError, match="rolled_back"):
+        open_in(address, "run 1")
+    open_in(address, "run 2")
+    with address.connect(read_only=False) as conn:
+        assert journal.begin_roll_back(conn, "run 1").state == journal.ROLLED_BACK
+
+
+def test_the_earlier_of_two_migrations_is_not_rolled_back_first(new_database: NewDatabase) -> None:
+    address = new_database()
+    for name in ("run 1", "run 2"):
+        open_in(address, name)
+        with address.connect(read_only=False) as conn:
+            journal.set_state(conn, name, journal.CLOSED)
+    with address.connect(read_only=False) as conn, pytest.raises(InvalidInputError, match="run 2"):
+        journal.begin_roll_back(conn, "run 1")
+    with address.connect(read_only=False) as conn:
+        journal.begin_roll_back(conn, "run 2")
+        journal.set_state(conn, "run 2", journal.ROLLED_BACK)
+        assert journal.begin_roll_back(conn, "run 1").state == journal.ROLLING_BACK
+
+
+def test_a_migration_that_is_not_known_is_not_rolled_back(new_database: NewDatabase) -> None:
+    address = new_database()
+    with address.connect(read_only=False) as conn, pytest.raises(InvalidInputError, match='"run 1"'):
+        journal.begin_roll_back(conn, "run 1")
+    with address.connect() as conn:
+        assert not journal.exists(conn)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import jinja2
 import pytest
 
+from airflow_migration.metadata.log_templates import OLD_LOG_TEMPLATE
 from airflow_migration.metadata.releases import release
 from airflow_migration.metadata.schedules import (
-    OLD_LOG_TEMPLATE,
     MendResult,
     mend_after_parse,
     mend_before_start,
@@ -117,7 +120,13 @@ class Migration:
 
     def after_parse(self) -> MendResult:
         with self.working.connect(read_only=False) as session:
-            return mend_after_parse(session, recorded=self.recorded(), migration_id="m 1", listener=lambda _: None)
+            return mend_after_parse(
+                session,
+                source_head=self.head,
+                recorded=self.recorded(),
+                migration_id="m 1",
+                listener=lambda _: None,
+            )
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         with self.working.connect() as session:
@@ -232,7 +241,7 @@ def test_task_instances_of_unfinished_runs_run_again_and_their_state_is_kept(mig
 def test_old_logs_are_looked_for_where_they_were_written(migration: Migration) -> None:
     result = migration.before_start()
     templates = migration.rows("SELECT id, filename, elasticsearch_id FROM log_template ORDER BY id")
-    assert templates[0][1] == OLD_LOG_TEMPLATE
+    assert OLD_LOG_TEMPLATE in str(templates[0][1])
     assert templates[0][2] == "{dag_id}-{task_id}-{logical_date}-{try_number}"
     assert len(templates) == 2
     assert result.old_logs == migration.rows("SELECT count(*) FROM dag_run")[0][0]
@@ -269,7 +278,8 @@ def test_a_try_that_is_cut_off_leaves_nothing_behind(migration: Migration) -> No
 def test_no_other_column_of_any_row_changes(migration: Migration) -> None:
     statements = (
         "SELECT to_jsonb(r) - '{data_interval_start,data_interval_end,run_after}'::text[] FROM dag_run r ORDER BY id",
-        "SELECT to_jsonb(t) - 'state' FROM task_instance t ORDER BY id",
+        "SELECT to_jsonb(t) - '{state,priority_weight,queue}'::text[] || jsonb_build_object("
+        " 'p', coalesce(priority_weight, 1), 'q', coalesce(queue, 'default')) FROM task_instance t ORDER BY id",
         "SELECT to_jsonb(d) FROM dag d ORDER BY dag_id",
         "SELECT to_jsonb(x) FROM xcom x ORDER BY to_jsonb(x)::text",
     )
@@ -408,3 +418,122 @@ def set_serialized(session: Session, dag_id: str, content: bytes) -> None:
         "UPDATE serialized_dag SET data = NULL, data_compressed = %s WHERE dag_id = %s",
         (zlib.compress(content), dag_id),
     )
+
+
+def test_a_dag_that_is_parsed_later_gives_its_version_to_what_waits(
+    migration: Migration, parse: Callable[[Migration], None]
+) -> None:
+    migration.before_start()
+    triggers = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'dag_version'::regclass AND NOT tgisinternal"
+    assert migration.after_parse().not_parsed == ("by_hand", "minutely")
+    assert len(migration.rows(triggers)) == 1
+    assert migration.after_parse().not_parsed == ("by_hand", "minutely")
+    parse(migration)
+    waiting = (
+        "SELECT count(*), count(dag_version_id) FROM task_instance t JOIN dag_run r USING (dag_id, run_id)"
+        " WHERE r.state = 'running' AND (t.state IS NULL OR t.state = 'up_for_retry')"
+        " AND t.dag_id IN ('by_hand', 'minutely')"
+    )
+    assert migration.rows(waiting) == [(10, 10)]
+    finished = "SELECT count(dag_version_id) FROM task_instance WHERE state = 'success'"
+    assert migration.rows(finished) == [(0,)]
+    assert migration.after_parse().not_parsed == ()
+    assert migration.rows(triggers) == []
+    assert migration.rows("SELECT to_regproc('airflow_migration.give_dag_version')") == [(None,)]
+
+
+def test_a_failure_of_the_late_mending_does_not_fail_the_parse(migration: Migration) -> None:
+    migration.before_start()
+    migration.after_parse()
+    with migration.working.connect(read_only=False) as session:
+        session.execute("ALTER TABLE dag_run RENAME COLUMN state TO former_state")
+        session.execute(
+            "INSERT INTO dag_version (id, dag_id, version_number, created_at, last_updated)"
+            " VALUES (gen_random_uuid(), 'by_hand', 1, now(), now())"
+        )
+    assert migration.rows("SELECT count(*) FROM dag_version") == [(1,)]
+
+
+def test_what_ends_a_scheduler_is_completed(migration: Migration) -> None:
+    with migration.working.connect(read_only=False) as session:
+        session.execute("UPDATE task_instance SET priority_weight = 7, queue = 'q' WHERE dag_id = 'by_hand'")
+        session.execute("UPDATE task_instance SET queue = NULL WHERE dag_id = 'by_hand' AND task_id = 'task_queued'")
+    lacking = "SELECT count(*) FROM task_instance WHERE priority_weight IS NULL OR queue IS NULL"
+    ((before,),) = migration.rows(lacking)
+    result = migration.before_start()
+    assert result.completed == before
+    assert migration.rows(lacking) == [(0,)]
+    assert migration.rows(
+        "SELECT DISTINCT priority_weight, queue FROM task_instance WHERE dag_id = 'by_hand' ORDER BY 2"
+    ) == [(7, "default"), (7, "q")]
+    assert migration.before_start() == result
+
+
+def test_later_tries_of_old_runs_have_the_logs_of_the_new_template(migration: Migration) -> None:
+    migration.before_start()
+    (old, new) = (str(name) for (name,) in migration.rows("SELECT filename FROM log_template ORDER BY id"))
+    template = jinja2.Template(old)
+    before, after = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2126, 1, 1, tzinfo=timezone.utc)
+
+    def path(started: datetime | None) -> str:
+        ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, start_date=started)
+        return str(template.render(ti=ti, ts="2026-01-01T00:00:00+00:00", try_number=3))
+
+    assert path(before) == "d/t/2026-01-01T00:00:00+00:00/3.log"
+    assert path(after) == path(None) == "dag_id=d/run_id=r/task_id=t/attempt=3.log"
+    assert "run_id=" in new
+
+
+def test_a_template_of_before_that_differs_gets_both_paths(
+    corpus: Corpus,
+    new_database: NewDatabase,
+    runtimes: VenvRuntime,
+    fernet_key: Secret,
+    parse: Callable[[Migration], None],
+) -> None:
+    source = corpus("2.10.5")
+    with source.connect(read_only=False) as session:
+        session.execute("UPDATE log_template SET filename = '{{ ti.dag_id }}/own/{{ try_number }}.log'")
+    working = new_database(template=source.database)
+    runtimes.upgrade("3.3.2", working, fernet_key, lambda _: None)
+    migration = Migration(source, working, release("2.10.5").head)
+    migration.before_start()
+    parse(migration)
+    migration.after_parse()
+    names = [str(name) for (name,) in migration.rows("SELECT filename FROM log_template ORDER BY id")]
+    assert "own" in names[0]
+    assert "start_date" in names[0]
+    assert "start_date" not in names[-1]
+    migration.after_parse()
+    assert [str(name) for (name,) in migration.rows("SELECT filename FROM log_template ORDER BY id")] == names
+
+
+def test_a_deferred_task_without_its_trigger_runs_again(corpus: Corpus) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as session:
+        session.execute("UPDATE dag_run SET state = 'running'")
+        session.execute("UPDATE task_instance SET state = 'deferred' WHERE dag_id = 'etl_daily'")
+        session.execute(
+            "INSERT INTO trigger (id, classpath, kwargs, created_date) VALUES (7, 'a.Trigger', '{}', now())"
+        )
+        session.execute("UPDATE task_instance SET trigger_id = 7 WHERE dag_id = 'etl_daily' AND task_id = 'bash'")
+    migration = Migration(address, address, release("2.10.5").head)
+    result = migration.before_start()
+    states = migration.rows("SELECT task_id, state FROM task_instance WHERE dag_id = 'etl_daily'")
+    assert {state for task, state in states if task == "bash"} == {"deferred"}
+    assert {state for task, state in states if task != "bash"} == {None}
+    assert result.cleared == sum(task != "bash" for task, _ in states)
+
+
+@pytest.mark.parametrize(("number", "kept"), [("2.10.5", True), ("2.2.5", False)])
+def test_what_another_release_serialized_is_forgotten(
+    corpus: Corpus, new_database: NewDatabase, runtimes: VenvRuntime, fernet_key: Secret, number: str, kept: bool
+) -> None:
+    source = corpus(number)
+    working = new_database(template=source.database)
+    runtimes.upgrade("2.11.2", working, fernet_key, lambda _: None)
+    migration = Migration(source, working, release(number).head)
+    migration.before_start()
+    noted = "SELECT count(*) > 0 FROM dag WHERE next_dagrun_create_after IS NOT NULL"
+    assert migration.rows(noted) == [(kept,)]
+    assert migration.rows("SELECT count(*) > 0 FROM serialized_dag") == [(kept,)]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.planning.options import Options
+from airflow_migration.planning.roll_back import RollBackOptions
 from airflow_migration.postgres.address import DatabaseAddress
 
 RUN_ID = "manual__operators"
+DAG_FILE = Path(__file__).parents[3] / "dags" / "migrate_airflow.py"
 
 
 @dataclass
@@ -37,16 +42,20 @@ class Run:
 
     conf: dict[str, Any]
     task: Task = field(default_factory=Task)
+    run_id: str = RUN_ID
+    dag_id: str = "migrate_airflow"
+    options: type[Options] | type[RollBackOptions] = Options
 
     def execute(self, operator: Any) -> Any:
         """Execute and keep the result as its XCom, which must be plain JSON."""
         self.task.task_id = operator.task_id
-        operator.migration_id = RUN_ID
-        defaults = {name: each.default for name, each in Options.__dataclass_fields__.items()}
+        operator.migration_id = operator.roll_back_id = self.run_id
+        fields = self.options.__dataclass_fields__.items()
+        defaults = {name: each.default for name, each in fields if each.default is not MISSING}
         context = {
             "ti": self.task,
             "params": defaults | self.conf,
-            "dag_run": SimpleNamespace(dag_id="migrate_airflow", run_id=RUN_ID, conf=self.conf),
+            "dag_run": SimpleNamespace(dag_id=self.dag_id, run_id=self.run_id, conf=self.conf),
         }
         result = operator.execute(context)
         self.task.xcom_push(key="return_value", value=result)
@@ -61,7 +70,18 @@ class Run:
 @pytest.fixture
 def new_run() -> Callable[..., Run]:
     """A run with the given conf; nobody needs to approve it."""
-    return lambda **conf: Run(conf={"require_approval": False} | conf)
+    return lambda run_id=RUN_ID, **conf: Run(conf={"require_approval": False} | conf, run_id=run_id)
+
+
+@pytest.fixture
+def new_roll_back() -> Callable[..., Run]:
+    """A run of roll_back_migration; nobody needs to approve it."""
+    return lambda **conf: Run(
+        conf={"require_approval": False} | conf,
+        run_id="manual__roll_back",
+        dag_id="roll_back_migration",
+        options=RollBackOptions,
+    )
 
 
 @pytest.fixture
@@ -89,3 +109,22 @@ def target_env(tmp_path: Path) -> Path:
     path = tmp_path / "airflow.env"
     path.write_text("AIRFLOW__CORE__FERNET_KEY=b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def migrate() -> Callable[[Run], dict[str, Any]]:
+    """Runs every task of the runbook that is not skipped; gives task id → result."""
+    spec = importlib.util.spec_from_file_location("migrate_airflow_dag", DAG_FILE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def go(run: Run) -> dict[str, Any]:
+        results = {}
+        for task in [*module.runbook, module.migration_complete]:
+            with suppress(AirflowSkipException):
+                results[task.task_id] = run.execute(task)["result"]
+        return results
+
+    return go

@@ -128,3 +128,11 @@ def test_the_source_is_the_control_airflows_own_database(
         )
     deployments()
     _refuse(new_run(), preflight, "control Airflow")
+
+
+def test_a_1_10_target_needs_no_airflow_1_10_here(
+    deployments: Any, new_run: Any, preflight: PreflightOperator, tmp_path: Path
+) -> None:
+    absent = {"kind": "venv", "environments": {"1.10.15": str(tmp_path / "absent")}}
+    deployments(target_of={"airflow_version": "1.10.15", "runtime": absent})
+    assert new_run().execute(preflight)["result"]["hops"] == ()

@@ -249,6 +249,80 @@ def test_one_value_that_no_key_reads(case: Case) -> None:
         case.plan()
 
 
+def keys(*parts: Secret | str) -> Secret:
+    return Secret(",".join(part.reveal() if isinstance(part, Secret) else part for part in parts))
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_the_target_s_key_must_be_known_when_it_stays(case: Case, fernet: str) -> None:
+    with case.refused(PreflightError, "target's fernet key is not known", "secret_fernet_key"):
+        case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_the_target_s_key_may_be_in_its_file(case: Case, fernet: str, fernet_key: Secret, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.cfg"
+    path.write_text(f"[core]\nfernet_key = {OTHER_KEY},{fernet_key.reveal()}\n")
+    case.target = replace(case.target, control={"kind": "airflow_cfg", "path": str(path)})
+    assert case.plan(fernet=fernet).fernet == fernet
+
+
+def test_a_key_that_the_target_has_of_its_own_is_not_asked_for_in_a_swap(case: Case) -> None:
+    case.target = replace(case.target, fernet_keys=Secret(OTHER_KEY))
+    assert case.plan().fernet == "swap"
+
+
+def test_keep_needs_a_target_that_reads_everything(case: Case, fernet_key: Secret) -> None:
+    case.target = replace(case.target, fernet_keys=Secret(OTHER_KEY))
+    with case.refused(PreflightError, "fernet is keep", "connection.password", "reencrypt"):
+        case.plan(fernet="keep")
+    assert case.plan(fernet="reencrypt").fernet == "reencrypt"
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    case.source = replace(case.source, fernet_keys=Secret(""))
+    assert case.plan(fernet="keep").fernet == "keep"
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_a_target_of_which_two_keys_are_told(case: Case, fernet: str, fernet_key: Secret, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.env"
+    path.write_text(f"AIRFLOW__CORE__FERNET_KEY='{OTHER_KEY}, {fernet_key.reveal()}'\n")
+    control = {"kind": "env_file", "path": str(path)}
+    case.target = replace(case.target, control=control, fernet_keys=fernet_key)
+    with case.refused(PreflightError, "other fernet keys"):
+        case.plan(fernet=fernet)
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    assert case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_a_file_whose_key_is_none(case: Case, fernet: str, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.env"
+    path.write_text("AIRFLOW__CORE__FERNET_KEY=never-shown\n")
+    case.target = replace(case.target, control={"kind": "env_file", "path": str(path)})
+    with case.refused(PreflightError, "target", "not a Fernet key"):
+        case.plan(fernet=fernet)
+
+
+@pytest.mark.parametrize("fernet", ["swap", "reencrypt", "keep"])
+@pytest.mark.parametrize("target_key", [OTHER_KEY, ""])
+def test_a_source_that_encrypts_nothing_leaves_the_target_its_key(case: Case, fernet: str, target_key: str) -> None:
+    case.on_source("UPDATE connection SET is_encrypted = false, password = 'p'")
+    case.on_source("UPDATE connection SET is_extra_encrypted = false, extra = NULL")
+    case.on_source("UPDATE variable SET is_encrypted = false, val = 'v'")
+    case.source = replace(case.source, fernet_keys=Secret(""))
+    case.target = replace(case.target, fernet_keys=Secret(target_key))
+    assert case.plan(fernet=fernet).fernet == ("keep" if fernet == "swap" else fernet)
+
+
+@pytest.mark.parametrize("fernet", ["reencrypt", "keep"])
+def test_rows_whose_key_is_lost_are_named_whatever_the_target_has(case: Case, fernet: str, fernet_key: Secret) -> None:
+    case.target = replace(case.target, fernet_keys=keys(OTHER_KEY, fernet_key))
+    first = "(SELECT min(id) FROM variable WHERE is_encrypted)"
+    case.on_source(f"UPDATE variable SET val = 'gAAAAA' || val WHERE id = {first}")
+    with case.refused(PreflightError, "1 encrypted value(s) of the source cannot be decrypted", "variable.val"):
+        case.plan(fernet=fernet)
+
+
 def test_source_equals_target(case: Case) -> None:
     case.target = replace(case.target, address=case.source.address)
     with case.refused(PreflightError, case.source.address.database):
@@ -376,10 +450,100 @@ def test_a_connection_that_names_another_release_than_the_database(case: Case) -
         case.plan()
 
 
-def test_two_schemas(case: Case) -> None:
-    case.target = replace(case.target, address=replace(case.target.address, schema="airflow"))
-    with case.refused(PreflightError, "airflow", "public"):
+def set_schemas(case: Case, source: str, target: str) -> None:
+    case.source = replace(case.source, address=replace(case.source.address, schema=source))
+    case.target = replace(case.target, address=replace(case.target.address, schema=target))
+
+
+def test_another_schema_at_the_target_is_part_of_the_plan(case: Case) -> None:
+    set_schemas(case, "public", 'air "flow"')
+    (found,) = [finding for finding in case.plan().findings if finding.check == "metadata_schema"]
+    assert found.severity == "info"
+    assert 'air "flow"' in found.summary
+
+
+def test_the_source_s_tables_are_in_another_schema_than_the_connection_says(case: Case) -> None:
+    case.on_source('ALTER SCHEMA public RENAME TO "air ""flow"""')
+    with case.refused(InvalidInputError, 'air "flow"', "metadata_schema"):
         case.plan()
+
+
+def test_the_target_s_schema_holds_tables_of_the_same_names(case: Case) -> None:
+    case.on_source("CREATE SCHEMA airflow CREATE TABLE dag_run (id int) CREATE TABLE something_else (id int)")
+    set_schemas(case, "public", "airflow")
+    with case.refused(PreflightError, "airflow", "dag_run", "metadata_schema"):
+        case.plan()
+
+
+def test_a_schema_of_somebody_else_in_which_the_target_could_make_no_tables(case: Case) -> None:
+    case.on_source("ALTER SCHEMA public RENAME TO airflow")
+    case.on_source("ALTER SCHEMA airflow OWNER TO postgres")
+    case.on_source(f"REVOKE CREATE ON SCHEMA airflow FROM {sql.Identifier(case.role.user).as_string()}")
+    set_schemas(case, "airflow", "airflow")
+    with case.refused(PreflightError, "schema", "airflow", "GRANT ALL"):
+        case.plan()
+    grant_on(case, "airflow", "CREATE")
+    case.plan()
+
+
+def grant_on(case: Case, schema: str, what: str) -> None:
+    case.on_source(f"GRANT {what} ON SCHEMA {schema} TO {sql.Identifier(case.role.user).as_string()}")
+
+
+def move_users(case: Case, schema: str) -> None:
+    case.on_source(f"CREATE SCHEMA {schema}")
+    with case.superuser.on(case.source.address.database).connect() as conn:
+        tables = conn.execute("SELECT relname::text FROM pg_stat_user_tables WHERE relname LIKE 'ab\\_%'").fetchall()
+    for (table,) in tables:
+        case.on_source(f"ALTER TABLE public.{table} SET SCHEMA {schema}")
+    grant_on(case, schema, "ALL")
+
+
+def test_users_in_a_schema_of_their_own_are_found_and_looked_at(case: Case) -> None:
+    case.on_source(
+        "INSERT INTO ab_user (id, first_name, last_name, username, email)"
+        " SELECT 1000 + id, 'a', 'b', upper(username), 'c@d' FROM ab_user ORDER BY id LIMIT 1"
+    )
+    at_home = case.plan()
+    move_users(case, "fab")
+    plan = case.plan()
+    assert (at_home.users_schema, plan.users_schema) == (None, "fab")
+    names = {finding.check for finding in plan.findings}
+    assert {"users_schema", "username_case"} <= names
+    assert names - {"users_schema"} == {finding.check for finding in at_home.findings}
+
+
+def test_users_of_another_application_are_left_alone(case: Case) -> None:
+    move_users(case, "other")
+    case.on_source("CREATE TABLE other.dashboard (owner int REFERENCES other.ab_user)")
+    case.on_source(f"ALTER TABLE other.dashboard OWNER TO {sql.Identifier(case.role.user).as_string()}")
+    assert case.plan().users_schema is None
+
+
+def test_users_in_two_other_schemas(case: Case) -> None:
+    move_users(case, "one")
+    case.on_source("CREATE SCHEMA two")
+    for table in ("ab_user", "ab_role", "ab_user_role", "ab_permission_view"):
+        case.on_source(f"CREATE TABLE two.{table} ()")
+    with case.refused(PreflightError, "one", "two", "ab_user"):
+        case.plan()
+
+
+def test_a_target_whose_own_settings_name_another_schema(case: Case, tmp_path: Path) -> None:
+    settings = tmp_path / "airflow.env"
+    settings.write_text("AIRFLOW__DATABASE__SQL_ALCHEMY_SCHEMA=elsewhere\n")
+    case.target = replace(case.target, control={"kind": "env_file", "path": str(settings)})
+    with case.refused(PreflightError, "elsewhere", "metadata_schema"):
+        case.plan()
+    set_schemas(case, "public", "elsewhere")
+    case.plan()
+
+
+def test_a_table_that_no_dump_could_read(case: Case) -> None:
+    case.on_source("CREATE SCHEMA secrets CREATE TABLE hidden (id int)")
+    other = replace(case.target, address=replace(case.target.address, user=case.role.user))
+    with case.refused(PreflightError, "hidden", "dump"):
+        case.plan_for(case.source, other, transfer="dump")
 
 
 def test_an_environment_file_that_is_not_there(case: Case, tmp_path: Path) -> None:
@@ -389,9 +553,19 @@ def test_an_environment_file_that_is_not_there(case: Case, tmp_path: Path) -> No
         case.plan()
 
 
-def test_a_target_without_control_and_a_person_who_was_to_approve(case: Case) -> None:
-    with case.refused(PreflightError, "control"):
-        case.plan(require_approval=True)
+@pytest.mark.parametrize(("require_approval", "severity"), [(True, "info"), (False, "warning")])
+def test_a_target_without_control_is_left_to_a_person(case: Case, require_approval: bool, severity: str) -> None:
+    found = [each for each in case.plan(require_approval=require_approval).findings if each.check == "control"]
+    assert [each.severity for each in found] == [severity]
+    assert ("waits" in found[0].summary) is require_approval
+
+
+def test_an_airflow_cfg_that_cannot_be_pointed_there(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "airflow.cfg"
+    path.write_text("[core]\nhost = h\n[database]\nsql_alchemy_conn = postgresql://u:never-shown@%(host)s/one\n")
+    case.target = replace(case.target, control={"kind": "airflow_cfg", "path": str(path)})
+    with case.refused(PreflightError, str(path)):
+        case.plan()
 
 
 def test_sessions_that_the_role_may_not_end_are_named(case: Case, hold: Hold, new_role: NewRole) -> None:

@@ -170,6 +170,41 @@ def test_settings_are_carried_and_the_fence_is_not(source: DatabaseAddress) -> N
     assert settings_of(source) == carried | {"default_transaction_read_only": "on"}
 
 
+def role_settings_of(address: DatabaseAddress) -> set[tuple[object, ...]]:
+    return set(
+        ask(
+            address,
+            "SELECT pg_get_userbyid(setrole)::text, unnest(setconfig) FROM pg_db_role_setting s"
+            " JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = %s AND setrole <> 0",
+            address.database,
+        )
+    )
+
+
+def test_a_role_s_settings_in_the_database_are_carried(source: DatabaseAddress, new_role: NewRole) -> None:
+    one, two = new_role().user, new_role().user
+    run(source, 'ALTER ROLE {} IN DATABASE {} SET search_path = "Odd schema", public', one, source.database)
+    run(source, "ALTER ROLE {} IN DATABASE {} SET work_mem = '9MB'", two, source.database)
+    carried = role_settings_of(source)
+    assert len(carried) == 2
+    run(source, "ALTER ROLE {} IN DATABASE {} SET default_transaction_read_only = on", two, source.database)
+    make(source, source.database + " clone")
+    assert role_settings_of(source.on(source.database + " clone")) == carried
+
+
+def test_an_ordinary_role_carries_its_own_settings_and_says_whose_it_may_not(
+    source: DatabaseAddress, new_role: NewRole, owned: Owned
+) -> None:
+    address, other = owned(source, new_role()), new_role().user
+    for role in (address.user, other):
+        run(source, "ALTER ROLE {} IN DATABASE {} SET work_mem = '9MB'", role, source.database)
+    heard: list[object] = []
+    name = source.database + " clone"
+    make(address, name, heard.append)
+    assert role_settings_of(source.on(name)) == {(address.user, "work_mem=9MB")}
+    assert any("work_mem" in str(line) and other in str(line) for line in heard)
+
+
 def test_an_empty_search_path_is_carried(source: DatabaseAddress) -> None:
     run(source, "ALTER DATABASE {} SET search_path = ''", source.database)
     make(source, source.database + " clone")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from psycopg import sql
 
 from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.metadata.users_schema import TABLES
 from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.schemas import move_schema, move_tables
 from airflow_migration.secret import Secret
 from airflow_migration.steps.migration import Migration
 
@@ -24,15 +27,28 @@ def migration(
     postgres_server: DatabaseAddress,
     fernet_key: Secret,
 ) -> Callable[..., Migration]:
-    """Makes one, by any options: the target's login is a role of its own, of which the source's is a member."""
+    """Makes one, by any options: the target's login is a role of its own, of which the source's is a member.
 
-    def make(control: dict[str, Any] | None = None, **options: Any) -> Migration:
+    Airflow's tables are in schema public on both sides, unless `homes` names others; FAB's can be elsewhere.
+    """
+
+    def make(
+        control: dict[str, Any] | None = None,
+        homes: tuple[str, str] = ("public", "public"),
+        users: str | None = None,
+        **options: Any,
+    ) -> Migration:
         ours, theirs = new_role(), new_role()
         with postgres_server.connect(read_only=False, autocommit=True) as admin:
             admin.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(theirs.user), sql.Identifier(ours.user)))
         source = owned(corpus("2.10.5"), ours)
         with source.connect(read_only=False) as conn:
             conn.execute("UPDATE dag SET is_paused = false WHERE dag_id = (SELECT min(dag_id) FROM dag)")
+            if users:
+                conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(users)))
+                move_tables(conn, TABLES, "public", users)
+            move_schema(conn, "public", homes[0])
+        source, theirs = (replace(each, schema=home) for each, home in zip((source, theirs), homes, strict=True))
         target = theirs.on(source.database + " 'target'")
         return migration_of(deployment(source, fernet_keys=fernet_key), deployment(target, control=control), **options)
 

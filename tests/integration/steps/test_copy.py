@@ -36,12 +36,18 @@ def paused(migration: NewMigration) -> NewMigration:
     return make
 
 
-def contents(address: DatabaseAddress) -> dict[str, tuple[object, ...] | None]:
+def contents(address: DatabaseAddress, *schemas: str) -> dict[str, tuple[object, ...] | None]:
     """Row count and digest of every table of Airflow."""
     with address.connect() as conn:
-        names = conn.execute("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'").fetchall()
+        tables = conn.execute(
+            "SELECT schemaname::text, relname::text FROM pg_stat_user_tables WHERE schemaname = ANY (%s)",
+            (list(schemas or ["public"]),),
+        ).fetchall()
         query = sql.SQL("SELECT count(*), md5(string_agg(t::text, '\n' ORDER BY t::text)) FROM {} t")
-        return {str(name): conn.execute(query.format(sql.Identifier(str(name)))).fetchone() for (name,) in names}
+        return {
+            str(name): conn.execute(query.format(sql.Identifier(str(schema), str(name)))).fetchone()
+            for schema, name in tables
+        }
 
 
 def state_of(address: DatabaseAddress, migration: Migration) -> str | None:
@@ -84,7 +90,7 @@ def test_a_second_try_keeps_the_clone(paused: NewMigration) -> None:
 def test_a_clone_killed_before_it_was_marked_is_marked_by_the_next_try(paused: NewMigration, hold: Hold) -> None:
     migration = paused()
     source = migration.source.address
-    copy._claim(migration, copy.CREATE_FROZEN, migration.frozen)
+    copy._claim(migration, journal.CREATE_FROZEN, migration.frozen)
     clone.clone_database(
         source, template=source.database, database=migration.frozen.database, owner=None, comment="", listener=ignore
     )
@@ -135,6 +141,20 @@ def test_shut_doors_are_the_way_where_somebody_stays(
     assert not copy.allow_connections(migration, ignore)
 
 
+def test_a_pg_dump_that_outlived_its_task_is_ended_and_its_files_are_removed(paused: NewMigration, hold: Hold) -> None:
+    migration = paused()
+    copy.clone_source(migration, ignore)
+    left = hold(migration.frozen)
+    partial = migration.dump_path.with_name(migration.dump_path.name + ".partial-1")
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("half")
+    copy.dump_frozen(migration, ignore)
+    with pytest.raises(psycopg.OperationalError):
+        left.execute("SELECT 1")
+    assert not partial.exists()
+    assert migration.dump_path.is_dir()
+
+
 def test_doors_that_a_kill_left_shut_are_opened(paused: NewMigration) -> None:
     migration = paused()
     clone.block_connections(migration.source.address, migration.source.address.database, ignore)
@@ -169,6 +189,29 @@ def test_the_working_database_is_the_frozen_one_and_belongs_to_the_target(
     write(migration.working, "CREATE TABLE here_already ()")
     assert copy.make_working_database(migration, ignore).reused
     assert "here_already" in contents(migration.working)
+
+
+ODD = ('Ä "x" % \\ ' + "ü" * 40).encode()[:63].decode(errors="ignore")
+
+
+@pytest.mark.parametrize("transfer", ["clone", "dump"])
+@pytest.mark.parametrize(("old", "new"), [("public", ODD), (ODD, "public"), (ODD, "airflow")])
+def test_the_tables_are_where_the_target_looks_for_them(
+    paused: NewMigration, hold: Hold, transfer: str, old: str, new: str
+) -> None:
+    migration = paused(transfer=transfer, homes=(old, new), users="fab")
+    assert migration.plan.users_schema == "fab"
+    before = contents(migration.source.address, old, "fab")
+    assert len(before) > 30
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    for _ in range(2):
+        copy.make_working_database(migration, ignore)
+        assert contents(migration.working, new) == before
+    with hold(migration.working) as theirs:
+        theirs.execute("SELECT count(*) FROM ab_user")
+        theirs.execute("CREATE TABLE of_an_upgrade (id serial)")
+    assert contents(migration.frozen, old, "fab") == contents(migration.source.address, old, "fab") == before
 
 
 def half_loading(tmp_path: Path, migration: Migration) -> Migration:

@@ -125,6 +125,8 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
         ({"control": {"kind": "kubernetes"}}, "kubernetes"),
         ({"control": {"kind": ["env_file"]}}, "kind"),
         ({"control": {"kind": "env_file"}}, "path"),
+        ({"control": {"kind": "airflow_cfg"}}, "path"),
+        ({"control": {"kind": "airflow_cfg", "path": "/x", "restart": "x"}}, "restart"),
         ({"control": {"kind": "env_file", "path": ""}}, "path"),
         ({"control": {"kind": "env_file", "path": "/x", "restart": "x"}}, "restart"),
         ({"control": {"kind": "env_file", "path": "/x", "restart_command": 1}}, "restart_command"),

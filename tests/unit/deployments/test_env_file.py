@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from airflow_migration.deployments.env_file import EnvFile
+from airflow_migration.deployments.settings_file import SettingsRestore
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.secret import Secret
 
@@ -82,7 +83,7 @@ def test_line_ends_stay_as_they_are(write: Write) -> None:
     file = write(f"A=1\r\n{KEY}=old\r\nB=2\r\n")
     file.set_fernet_keys(Secret(NEW_KEY), "t0")
     assert text_of(file).startswith("A=1\r\nB=2\r\n")
-    assert file.restore("t0")
+    assert restore(file)
     assert text_of(file) == f"A=1\r\n{KEY}=old\r\nB=2\r\n"
 
 
@@ -125,17 +126,76 @@ def test_a_backup_is_of_before_the_first_change(write: Write) -> None:
     assert Path(change.backup).read_text() == text
 
 
+def restore(file: EnvFile, token: str = "t0") -> SettingsRestore | None:
+    """Take back what a migration did that gave NEW_KEY and pointed to two."""
+    return EnvFile(str(file.path)).restore(token, keys=Secret(NEW_KEY), database="two", settings={})
+
+
+def change(file: EnvFile) -> str:
+    """What a migration does.
+
+    :returns: path of the backup
+    """
+    EnvFile(str(file.path)).set_fernet_keys(Secret(NEW_KEY), "t0")
+    return EnvFile(str(file.path)).point_to("two", "t0").backup
+
+
 def test_restore_gives_back_the_very_file_and_can_be_repeated(write: Write) -> None:
     text = f"# top\n{KEY}='old'\r\n\n{CONN}=postgresql://u@h/one"
     file = write(text)
-    assert not file.restore("t0")
-    file.set_fernet_keys(Secret(NEW_KEY), "t0")
-    file.point_to("two", "t0")
-    assert not EnvFile(str(file.path)).restore("another migration")
-    assert EnvFile(str(file.path)).restore("t0")
+    assert not restore(file)
+    backup = change(file)
+    assert not restore(file, "another migration")
+    done = restore(file)
+    assert done
+    assert set(done.restored) == {KEY, CONN}
+    assert done.left == ()
     assert text_of(file) == text
-    assert not EnvFile(str(file.path)).restore("t0")
+    assert not Path(backup).exists()
+    assert not restore(file)
     assert text_of(file) == text
+
+
+def test_restore_leaves_the_lines_that_somebody_else_has_added_since(write: Write) -> None:
+    file = write(f"export A=1\nexport {KEY}='old'\nexport {CONN}=postgresql://u@h/one\n")
+    backup = change(file)
+    file.path.write_text(text_of(EnvFile(str(file.path))).replace("A=1", "A=2") + "export B=1")
+    done = restore(file)
+    assert done
+    assert (set(done.restored), done.left) == ({KEY, CONN}, ())
+    assert text_of(file) == f"export A=2\nexport B=1\nexport {KEY}='old'\nexport {CONN}=postgresql://u@h/one\n"
+    assert not Path(backup).exists()
+    assert not restore(file)
+
+
+def test_restore_takes_away_what_was_not_there(write: Write) -> None:
+    file = write("A=1\n")
+    change(file)
+    assert restore(file)
+    assert text_of(file) == "A=1\n"
+
+
+def test_restore_leaves_a_value_that_somebody_else_has_set_since(write: Write) -> None:
+    file = write(f"{KEY}=old\n{CONN}=postgresql://u@h/one\n")
+    backup = change(file)
+    EnvFile(str(file.path)).set_fernet_keys(Secret("of somebody else"), "t1")
+    for restored in ((CONN,), ()):
+        done = restore(file)
+        assert done
+        assert (done.restored, done.left, done.backup) == (restored, (KEY,), backup)
+        assert EnvFile(str(file.path)).get(KEY) == "of somebody else"
+        assert EnvFile(str(file.path)).connected_database() == "one"
+    assert Path(backup).read_text() == f"{KEY}=old\n{CONN}=postgresql://u@h/one\n"
+
+
+def test_a_restore_that_was_killed_before_it_removed_the_backup_goes_on(write: Write) -> None:
+    text = f"{KEY}=old\nA=1\n"
+    file = write(text)
+    backup = change(file)
+    file.path.write_text(f"A=2\n{KEY}=old\n")
+    assert restore(file)
+    assert text_of(file) == f"A=2\n{KEY}=old\n"
+    assert not Path(backup).exists()
 
 
 def test_two_migrations_have_backups_of_their_own(write: Write) -> None:
@@ -187,7 +247,7 @@ def test_a_link_stays_a_link(write: Write, tmp_path: Path) -> None:
     EnvFile(str(link)).set_fernet_keys(Secret(NEW_KEY), "t0")
     assert link.is_symlink()
     assert EnvFile(str(file.path)).get(KEY) == NEW_KEY
-    assert EnvFile(str(link)).restore("t0")
+    assert restore(EnvFile(str(link)))
     assert link.is_symlink()
     assert text_of(file) == f"{KEY}=old\n"
 
@@ -307,3 +367,18 @@ def test_no_secret_is_in_a_result(write: Write) -> None:
     changes = file.set_fernet_keys(Secret(NEW_KEY), "t0"), file.point_to("two", "t0")
     assert "hidden" not in str(changes)
     assert NEW_KEY not in str(changes)
+
+
+def test_settings_are_set_beside_other_changes_and_all_are_undone_together(write: Write) -> None:
+    text = f"{KEY}=x\n{CONN}=postgresql://u:p@h/old\nAIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS=False\nA=1\n"
+    file = write(text)
+    settings = {"AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True", "B": "True"}
+    file.point_to("new", "t0")
+    assert file.set_settings(settings, "t0").changed == tuple(settings)
+    again = EnvFile(str(file.path))
+    assert {name: again.get(name) for name in settings} == settings
+    assert again.connected_database() == "new"
+    assert again.set_settings(settings, "t0").changed == ()
+    assert again.set_settings({}, "t0").changed == ()
+    assert again.restore("t0", keys=Secret("x"), database="new", settings=settings)
+    assert text_of(file) == text

@@ -27,6 +27,7 @@ def test_every_param_is_taken() -> None:
         "target_database": 'a "name"',
         "fernet": "swap",
         "backup": False,
+        "cron_timetable": "trigger",
         "drain_timeout": 0,
         "on_drain_timeout": "proceed",
         "require_approval": False,
@@ -35,6 +36,11 @@ def test_every_param_is_taken() -> None:
     }
     assert set(params) == set(Options.__dataclass_fields__)
     assert asdict(read(**params)) == params
+
+
+@pytest.mark.parametrize("fernet", ["swap", "reencrypt", "keep"])
+def test_what_may_become_of_the_key(fernet: str) -> None:
+    assert read(fernet=fernet).fernet == fernet
 
 
 def test_defaults_of_the_dag_count_where_nothing_is_given() -> None:
@@ -55,8 +61,9 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
         ("transfer", "data_only"),
         ("transfer", None),
         ("transfer", ["clone"]),
-        ("fernet", "keep"),
-        ("fernet", "reencrypt"),
+        ("fernet", "rotate"),
+        ("fernet", None),
+        ("cron_timetable", "cron"),
         ("on_drain_timeout", "wait"),
         ("unpause", "all"),
         ("unpause", ""),

@@ -19,6 +19,7 @@ PLAN = Plan(
     token=TOKEN,
     options=Options(),
     transfer="clone",
+    fernet="swap",
     source_release="1.10.15",
     source_head="03afc6b6f902",
     target_release="3.3.2",
@@ -45,6 +46,8 @@ PLANS = {
     "dump": replace(PLAN, transfer="dump"),
     "no hops": replace(PLAN, hops=(), findings=()),
     "nothing set aside": replace(PLAN, set_aside_as=None),
+    "re-encrypted": replace(PLAN, fernet="reencrypt"),
+    "key kept": replace(PLAN, fernet="keep"),
     "named DAGs": replace(PLAN, options=Options(unpause=("one", "two"), backup=False)),
     "nothing unpaused": replace(PLAN, options=Options(unpause="none", fence_source=False)),
 }
@@ -84,6 +87,9 @@ def test_the_words_leave_out_what_will_not_happen() -> None:
     assert "set aside" not in PLANS["nothing set aside"].in_words()
     assert "pg_restore" in PLANS["dump"].in_words()
     assert "dumped" not in PLANS["named DAGs"].in_words()
+    assert "the source's fernet key" not in PLANS["re-encrypted"].in_words()
+    assert "the source's fernet key" not in PLANS["key kept"].in_words()
+    assert "rewritten with the target's" in PLANS["re-encrypted"].in_words()
     assert "one, two" in PLANS["named DAGs"].in_words()
     assert "No DAG is unpaused" in PLANS["nothing unpaused"].in_words()
     assert "read-only" not in PLANS["nothing unpaused"].in_words()
@@ -105,3 +111,13 @@ def test_names_fit_into_postgres_and_differ(base: str) -> None:
     for name in names[1:]:
         assert name.endswith(TOKEN)
         assert base.startswith(name[: name.index("__")])
+
+
+def test_the_words_say_what_logical_dates_will_mean() -> None:
+    setting = {"AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS": "True"}
+    kept = replace(PLAN, cron_data_intervals=True, settings=setting)
+    assert "create_cron_data_intervals = True" in kept.in_words()
+    assert "keep the meaning" in kept.in_words()
+    assert "create_cron_data_intervals" not in replace(PLAN, cron_data_intervals=True).in_words()
+    assert "the moment at which they start" in replace(PLAN, cron_data_intervals=False).in_words()
+    assert Plan.from_json(json.loads(json.dumps(kept.to_json()))) == kept

@@ -103,3 +103,10 @@ def test_steps_keep_their_order_and_repairs_their_hop() -> None:
 
 def test_what_is_left_to_do_is_said_once() -> None:
     assert report()["left_to_do"] == ["set it", "restart it", "not parsed"]
+
+
+def test_the_forecast_is_found_without_looking_for_its_step() -> None:
+    forecast = {"at": "2026-11-22T02:10:00+00:00", "dags": []}
+    unpaused = step({"unpaused": 3, "warnings": [], "forecast": forecast})
+    assert report(STEPS | {"unpause_dags": unpaused})["forecast"] == forecast
+    assert report(STEPS | {"unpause_dags": None}, complete=False)["forecast"] is None

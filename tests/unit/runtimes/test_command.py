@@ -12,7 +12,6 @@ from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.build import requirements, resolve_date
 from airflow_migration.runtimes.command import (
     airflow_environment,
-    libpq_option,
     upgrade_command,
     upgrade_options,
 )
@@ -64,10 +63,6 @@ def test_without_a_key_airflow_is_told_that_there_is_none() -> None:
 def test_a_setting_that_is_no_airflow_variable_is_refused() -> None:
     with pytest.raises(InvalidInputError):
         airflow_environment(release("3.3.2"), Path("/"), ADDRESS, Secret(""), {"PATH": "/tmp"})
-
-
-def test_a_schema_reaches_libpq_whole() -> None:
-    assert libpq_option("search_path", '"a""b c\\d"') == '-c search_path="a""b\\ c\\\\d"'
 
 
 def test_bounds_that_old_and_new_releases_need() -> None:

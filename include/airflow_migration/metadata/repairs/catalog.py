@@ -14,9 +14,12 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
- WHERE n.nspname = {} AND c.relkind IN ('r', 'p')
+ WHERE {} AND c.relkind IN ('r', 'p')
  ORDER BY c.relname, a.attnum
 """
+
+ON_SEARCH_PATH = "n.nspname = ANY (current_schemas(false)) AND pg_table_is_visible(c.oid)"
+"""Of pg_class c and its pg_namespace n: what an unqualified name means, temporary and system tables aside."""
 
 _REFERENCES = """
 SELECT c.relname,
@@ -56,8 +59,8 @@ Tables = dict[str, dict[str, Column]]
 
 
 def read_tables(conn: Session, schema: str | None = None) -> Tables:
-    """Every table with its columns in their order; of the metadata schema unless another is named."""
-    wanted = sql.Literal(schema) if schema else sql.SQL("current_schema()")
+    """Every table with its columns in their order; of the search path unless a schema is named."""
+    wanted = sql.SQL("n.nspname = {}").format(sql.Literal(schema)) if schema else sql.SQL(ON_SEARCH_PATH)
     tables: Tables = {}
     for table, column, type_name, length in conn.execute(sql.SQL(_COLUMNS).format(wanted)):
         limit = int(str(length)) if length is not None else None

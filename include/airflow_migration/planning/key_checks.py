@@ -1,0 +1,120 @@
+"""See before anything is touched whether the keys read what the source has encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_migration.deployments.control import configured_fernet_keys
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.metadata.encryption import EncryptionSurvey, read_keys, survey
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP, Keys
+from airflow_migration.postgres.address import Session
+
+EXAMPLES = 10
+GIVE_SOURCE = "Give all fernet keys of the source, newest first, as secret_fernet_key of its connection"
+GIVE_TARGET = "Give it as secret_fernet_key of the target's connection, or in the file that its control names"
+TARGET_KEY = "target_fernet_key"
+
+
+def check_keys(conn: Session, keys: Keys, asked: str, target: Deployment) -> Iterator[Finding]:
+    """Whether what is encrypted in the source can be read now, and will be by the target.
+
+    :param conn: session in the source's database
+    :param asked: the run's param `fernet`
+    """
+    if keys.fernet != SWAP:
+        problem = _target_problem(keys, target)
+        if problem:
+            yield _blocker(TARGET_KEY, *problem)
+            return
+    if keys.fernet != asked:
+        yield _info("the source has no fernet key to give, so the target keeps its own")
+    found = survey(conn, keys.clone)
+    unread = _unread_by_any(found, keys)
+    if unread:
+        yield unread
+    elif keys.fernet != SWAP and found.encrypted and not keys.target:
+        yield _blocker(
+            TARGET_KEY,
+            f"the target's fernet key is not known, and fernet is {keys.fernet}",
+            f"{GIVE_TARGET}, or use fernet swap",
+            found.encrypted,
+        )
+    elif keys.fernet == KEEP and found.encrypted:
+        yield _kept(survey(conn, keys.target))
+    else:
+        yield _ok(f"The key reads all {found.encrypted} encrypted value(s)")
+        if keys.fernet == REENCRYPT:
+            yield _info("what is encrypted is rewritten with the target's key, in the new database only")
+
+
+def _target_problem(keys: Keys, target: Deployment) -> tuple[str, str] | None:
+    """What is wrong with the target's keys themselves."""
+    given = target.fernet_keys
+    if given and _words(given.reveal()) != _words(configured_fernet_keys(target).reveal()):
+        return (
+            "the target's connection gives other fernet keys than the file that its control names",
+            "Correct secret_fernet_key of the target's connection, or remove it: the file is read",
+        )
+    if keys.target:
+        try:
+            read_keys(keys.target)
+        except InvalidInputError as err:
+            return f"the target's fernet key: {err.problem}", GIVE_TARGET
+    return None
+
+
+def _words(keys: str) -> list[str]:
+    return [key.strip() for key in keys.split(",") if key.strip()]
+
+
+def _unread_by_any(found: EncryptionSurvey, keys: Keys) -> Finding | None:
+    """The blocker for values of the source that no known key reads."""
+    flagged = sum(column.flagged_plain_text for column in found.columns)
+    if found.verdict in ("no key given", "wrong key"):
+        said = "the fernet key is wrong" if keys.source else "no fernet key is given"
+        summary = f"{found.encrypted} value(s) of the source are encrypted and {said}"
+        return _blocker("fernet_key", summary, GIVE_SOURCE, found.encrypted, _rows(found))
+    count = found.unreadable + flagged
+    if not count:
+        return None
+    summary = f"{count} encrypted value(s) of the source cannot be decrypted"
+    return _blocker(
+        "undecryptable", summary, f"{GIVE_SOURCE}, or enter those values anew in the source", count, _rows(found)
+    )
+
+
+def _kept(found: EncryptionSurvey) -> Finding:
+    if found.unreadable:
+        return _blocker(
+            TARGET_KEY,
+            f"fernet is keep, and the target's key does not read {found.unreadable} of {found.encrypted} encrypted"
+            " value(s) of the source",
+            "Use fernet reencrypt or swap, or append the source's keys to the target's",
+            found.unreadable,
+            _rows(found),
+        )
+    return _ok(f"The target's key reads all {found.encrypted} encrypted value(s)")
+
+
+def _rows(found: EncryptionSurvey) -> tuple[str, ...]:
+    rows = [
+        f"{column.table}.{column.column}: {name}"
+        for column in found.columns
+        for name in (*column.unreadable_rows, *column.flagged_plain_text_rows)
+    ]
+    return tuple(rows[:EXAMPLES])
+
+
+def _blocker(check: str, summary: str, remedy: str, count: int = 0, evidence: tuple[str, ...] = ()) -> Finding:
+    return Finding(check=check, severity="blocker", summary=summary, count=count, evidence=evidence, remedy=remedy)
+
+
+def _ok(summary: str) -> Finding:
+    return Finding(check="fernet_key", severity="ok", summary=summary)
+
+
+def _info(summary: str) -> Finding:
+    return Finding(check="fernet_key", severity="info", summary=summary)

@@ -1,0 +1,72 @@
+"""Check what the connections' roles may do, beyond owning a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.plan import CLONE, Plan
+from airflow_migration.postgres.address import Session
+
+PRIVILEGES = "privileges"
+SHOWN = 5
+MEMBERSHIP_OPTIONS_SINCE = 160000
+"""From PostgreSQL 16 on each membership says whether it gives rights (INHERIT) and lets one take on the role (SET)."""
+
+_UNREADABLE = r"""
+SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'S', 'm') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
+   AND NOT (has_schema_privilege(n.oid, 'USAGE')
+            AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')
+                     ELSE has_table_privilege(c.oid, 'SELECT') END)
+ ORDER BY 1
+"""
+
+
+def alter_role(role: str) -> str:
+    return f"ALTER ROLE {sql.Identifier(role).as_string()}"
+
+
+def check_membership(there: Session, source: str, target: str) -> Iterator[Finding]:
+    """The working database is given to the target's role by the source's, which goes on working in it then.
+
+    Giving needs to be able to take on the role, the rest to have its rights: a membership may give either alone.
+
+    :param there: session of role `source` on the server of both
+    """
+    options = there.info.server_version >= MEMBERSHIP_OPTIONS_SINCE
+    row = there.execute(
+        "SELECT pg_has_role(%s, 'MEMBER'), pg_has_role(%s, 'USAGE') AND pg_has_role(%s, %s)",
+        (target, target, target, "SET" if options else "MEMBER"),
+    ).fetchone()
+    member, enough = row if row else (False, False)
+    if enough:
+        return
+    remedy = f"GRANT {sql.Identifier(target).as_string()} TO {sql.Identifier(source).as_string()}"
+    if options:
+        remedy += " WITH INHERIT TRUE, SET TRUE"
+    elif member:
+        remedy = f"{alter_role(source)} INHERIT"
+    yield Finding(
+        check=PRIVILEGES,
+        severity="blocker",
+        summary=f'the working database is made by role "{source}" and must belong to role "{target}"'
+        + (", of which the first is a member without its rights or without SET" if member else ""),
+        remedy=f"{remedy}, or use one login in both connections",
+    )
+
+
+def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
+    """A dump is of the whole database."""
+    unreadable = tuple(str(name) for (name,) in there.execute(_UNREADABLE))
+    if unreadable:
+        yield Finding(
+            check=PRIVILEGES,
+            severity="blocker",
+            summary=f'role "{user}" may not read all tables of the source\'s database, so it can make no dump',
+            count=len(unreadable),
+            evidence=unreadable[:SHOWN],
+            remedy="Use a login that may" + (", or set backup to false" if plan.transfer == CLONE else ""),
+        )

@@ -1,0 +1,160 @@
+"""A target that a person looks after: a real Airflow waits for that person at each act, and believes the answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from psycopg import sql
+
+from airflow_migration.operators.by_hand import DONE, STOP
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.secret import Secret
+from demo.control import ControlAirflow
+
+REPOSITORY = Path(__file__).parents[2]
+DAG, RUN = "/dags/migrate_airflow", "by_hand"
+TASKS = f"{DAG}/dagRuns/{RUN}/taskInstances"
+DEADLINE = 400.0
+WAITING = ("awaiting_input", "deferred")
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+@pytest.fixture(scope="module")
+def control(postgres_server: DatabaseAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlAirflow]:
+    airflow = ControlAirflow(home=tmp_path_factory.mktemp("by_hand") / "control")
+    password = Secret(secrets.token_urlsafe(18))
+    with postgres_server.connect(read_only=False, autocommit=True) as session:
+        statement = sql.SQL("CREATE ROLE control_by_hand LOGIN PASSWORD {}")
+        session.execute(statement.format(sql.Literal(password.reveal())))
+        session.execute("CREATE DATABASE control_by_hand OWNER control_by_hand")
+    metadata = DatabaseAddress(
+        host=postgres_server.host,
+        port=postgres_server.port,
+        user="control_by_hand",
+        password=password,
+        database="control_by_hand",
+    )
+    try:
+        airflow.start(metadata, REPOSITORY / "build" / "runtimes")
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def connection(conn_id: str, address: DatabaseAddress, **extra: Any) -> dict[str, Any]:
+    return {
+        "connection_id": conn_id,
+        "conn_type": "airflow_deployment",
+        "host": address.host,
+        "port": address.port,
+        "login": address.user,
+        "password": address.password.reveal(),
+        "schema": address.database,
+        "extra": json.dumps(extra),
+    }
+
+
+def get(api: httpx.Client, path: str) -> Any:
+    answer = api.get(path)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def wait(what: Callable[[], Any], wanted: tuple[object, ...], never: tuple[object, ...] = ()) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while (seen := what()) not in wanted:
+        assert seen not in never
+        assert time.monotonic() < deadline, seen
+        time.sleep(1)
+
+
+@dataclass
+class Person:
+    """Somebody who reads what the run asks for, and answers."""
+
+    api: httpx.Client
+    log: Path
+    asked_before: Counter[str] = field(default_factory=Counter)
+
+    def asked(self, task_id: str) -> str:
+        """Wait until a task asks; what it asks for."""
+        over = ("success", "failed", "skipped", "upstream_failed")
+        wait(lambda: get(self.api, f"{TASKS}/{task_id}")["state"], WAITING, over)
+        # An answer before 3.3.2's scheduler has noticed the wait fails the try: "finished with state success, but
+        # the task instance's state attribute is queued". Nobody reads as fast as that.
+        self.asked_before[task_id] += 1
+        noticed = re.compile(f"TaskInstance Finished: .* task_id={task_id}, .* state=({'|'.join(WAITING)})")
+        wait(lambda: len(noticed.findall(self.log.read_text())) >= self.asked_before[task_id], (True,))
+        detail = get(self.api, f"{TASKS}/{task_id}/-1/hitlDetails")
+        assert not detail["response_received"]
+        return str(detail["body"])
+
+    def answers(self, task_id: str, option: str) -> None:
+        path = f"{TASKS}/{task_id}/-1/hitlDetails"
+        self.api.patch(path, json={"chosen_options": [option], "params_input": {}}).raise_for_status()
+
+
+def result(api: httpx.Client, task_id: str) -> Any:
+    return get(api, f"{TASKS}/{task_id}/xcomEntries/return_value?deserialize=true")["value"]["result"]
+
+
+def test_the_run_waits_for_a_person_at_each_act_and_stops_when_told_to(
+    control: ControlAirflow, corpus: Callable[[str], DatabaseAddress], fernet_key: Secret, runtimes: Any
+) -> None:
+    source = corpus("2.10.5")
+    final = source.on("kept by hand")
+    environment = str(runtimes.prepare("2.11.2", lambda line: None))
+    runtime = {"kind": "venv", "environments": {"2.11.2": environment}}
+    with control.client() as api:
+        person = Person(api, control.log)
+        for described in (
+            connection("migration_source", source, secret_fernet_key=fernet_key.reveal()),
+            connection("migration_target", final, airflow_version="2.11.2", runtime=runtime),
+        ):
+            api.post("/connections", json=described).raise_for_status()
+        conf = {"backup": False, "fence_source": False}
+        api.post(f"{DAG}/dagRuns", json={"dag_run_id": RUN, "logical_date": None, "conf": conf}).raise_for_status()
+
+        assert "waits for a person" in person.asked("approve_plan")
+        person.answers("approve_plan", "Approve")
+        assert "FERNET_KEY" in person.asked("swap_fernet_key")
+        assert get(api, f"{TASKS}/verify")["state"] is None
+        person.answers("swap_fernet_key", DONE)
+        assert final.database in person.asked("point_target")
+        with final.connect() as session:
+            assert session.execute("SELECT count(*) > 0 FROM connection").fetchone() == (True,)
+        assert get(api, f"{TASKS}/restart_target")["state"] is None
+        person.answers("point_target", DONE)
+        assert "Restart" in person.asked("restart_target")
+        person.answers("restart_target", STOP)
+        wait(lambda: get(api, f"{DAG}/dagRuns/{RUN}")["state"], ("failed",), ("success",))
+        assert get(api, f"{TASKS}/restart_target")["try_number"] == 1
+        assert get(api, f"{TASKS}/unpause_dags")["state"] == "upstream_failed"
+        report = json.loads((control.home / "migration-reports" / RUN / "report.json").read_text())
+        assert report["status"] == "failed"
+
+        again = {"dag_run_id": RUN, "task_ids": ["restart_target"], "include_downstream": True, "dry_run": False}
+        api.post(f"{DAG}/clearTaskInstances", json=again | {"only_failed": False}).raise_for_status()
+        assert "Restart" in person.asked("restart_target")
+        person.answers("restart_target", DONE)
+        wait(lambda: get(api, f"{DAG}/dagRuns/{RUN}")["state"], ("success",), ("failed",))
+        given = [result(api, task_id) for task_id in ("swap_fernet_key", "point_target", "restart_target")]
+    for each in given:
+        told = each.get("control", each)
+        assert told["confirmed_by"] == control.login()[0]
+        assert told["done_by_hand"]
+    report = json.loads((control.home / "migration-reports" / RUN / "report.json").read_text())
+    assert (report["status"], report["verified"]) == ("success", True)
+    assert not [sentence for sentence in report["left_to_do"] if "DAG processor" not in sentence]
+    assert fernet_key.reveal() not in json.dumps(report)
