@@ -80,7 +80,10 @@ PARAMS = {
         True,
         type="boolean",
         title="Approval",
-        description="A person approves before anything is touched.",
+        description=(
+            "A person approves before anything is touched, and says when a part is done that control manual leaves to"
+            " be done by hand."
+        ),
         section="How",
     ),
 }

@@ -20,7 +20,7 @@ except ImportError:  # before 3.3 a trigger waits for the answer
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-DONE, STOP = "Done", "Stop the migration"
+DONE, STOP = "Done", "Stop here"
 
 
 class ByHandOperator(MigrationOperator):
@@ -35,7 +35,7 @@ class ByHandOperator(MigrationOperator):
         control = _control_in(envelope)
         instructions = list(control.get("instructions") or ())
         by_hand = control.get("kind") == ManualControl.kind
-        if by_hand and instructions and self.plan(context).options.require_approval:
+        if by_hand and instructions and self._waits_for_people(context):
             self._ask(context, envelope, instructions)
         return envelope
 
@@ -49,9 +49,9 @@ class ByHandOperator(MigrationOperator):
             self.fail(
                 context,
                 InvalidInputError(
-                    event.get("error") or "a person stopped the migration here",
+                    event.get("error") or "a person stopped the run here",
                     where=self.task_id,
-                    remedy="Clear the task to be asked again; the source is whole and stays paused",
+                    remedy="Clear the task to be asked again",
                 ),
             )
         control = _control_in(envelope)
@@ -65,6 +65,11 @@ class ByHandOperator(MigrationOperator):
         self.log.info("Done by hand after %s s, says %s", seconds, control["confirmed_by"])
         return envelope | {"finished": finished.isoformat(), "seconds": seconds}
 
+    def _waits_for_people(self, context: Context) -> bool:
+        """What the run's options say, which each kind of plan holds."""
+        plan = context["ti"].xcom_pull(task_ids=self.plan_task_id)
+        return bool(plan["result"]["options"]["require_approval"])
+
     def _ask(self, context: Context, envelope: dict[str, Any], instructions: list[str]) -> NoReturn:
         for sentence in instructions:
             self.log.info("To be done by hand: %s", sentence)
@@ -72,7 +77,7 @@ class ByHandOperator(MigrationOperator):
         upsert_hitl_detail(
             ti_id=task_instance.id,
             options=options,
-            subject=f"Migrate Airflow: {self.task_id} is done by hand",
+            subject=f"{self.dag_id}: {self.task_id} is done by hand",
             body="\n".join(["Do this, then answer:", "", *(f"- {sentence}" for sentence in instructions)]),
             params={},  # without, the API server of 3.3.2 answers 422
         )

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
+from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
 from airflow_migration.operators.report import write_report
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, make_roll_back_plan
@@ -81,8 +82,8 @@ class PauseTargetOperator(RollBackOperator):
     step = staticmethod(roll_back.pause_target)
 
 
-class RestoreTargetSettingsOperator(RollBackOperator):
-    """Gives the target its own key and database address again."""
+class RestoreTargetSettingsOperator(ByHandOperator, RollBackOperator):
+    """Gives the target its own key and database address again, or has a person do it."""
 
     step = staticmethod(roll_back.restore_target_settings)
 
@@ -93,8 +94,8 @@ class PutBackTargetDatabaseOperator(RollBackOperator):
     step = staticmethod(roll_back.put_back_target_database)
 
 
-class RestartTargetAgainOperator(RollBackOperator):
-    """Restarts the target's processes, or says that a person has to."""
+class RestartTargetAgainOperator(ByHandOperator, RollBackOperator):
+    """Restarts the target's processes, or has a person do it."""
 
     step = staticmethod(roll_back.restart_target)
 

@@ -298,6 +298,60 @@ def test_a_kill_between_any_two_tasks_and_a_new_run_end_the_same(place: Place) -
     assert place.state(run) == journal.ROLLED_BACK
 
 
+def test_after_a_verification_that_failed(place: Place) -> None:
+    before = place.look()
+    run = place.migrate(*STEPS[: STEPS.index("mend_schedules") + 1])
+    plan = run.task.xcoms["preflight", "return_value"]["result"]
+    with place.target.on(plan["working_database"]).connect(read_only=False) as conn:
+        conn.execute("UPDATE variable SET val = 'other', is_encrypted = false WHERE key = 'token'")
+    with pytest.raises(AirflowException, match="token"):
+        run.execute(place.tasks["migrate_airflow"]["verify"])
+    place.roll_back(run, purge=True)
+    assert place.look() == before
+    assert place.state(run) == journal.ROLLED_BACK
+
+
+def test_across_two_servers(
+    place: Place,
+    connect: Any,
+    newer_server: DatabaseAddress,
+    load_database: Callable[[DatabaseAddress, str], None],
+    runtimes: Any,
+) -> None:
+    with newer_server.connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(place.target.database)))
+    place.target = newer_server.on(place.target.database)
+    load_database(place.target, "2.10.5")
+    with place.target.connect(read_only=False) as conn:
+        conn.execute("TRUNCATE dag_run, task_instance, variable CASCADE")
+    environment = str(runtimes.prepare("2.11.2", ignore))
+
+    def connect_target(**control: Any) -> None:
+        connect(
+            "migration_target",
+            place.target,
+            airflow_version="2.11.2",
+            control={"kind": "env_file", "path": str(place.env)} | control,
+            runtime={"kind": "venv", "environments": {"2.11.2": environment}},
+        )
+
+    def on_the_target() -> list[Any]:
+        query = "SELECT datname::text FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+        return rows(newer_server, query)
+
+    place.connect_target = connect_target
+    before, there = place.look(), on_the_target()
+    run = place.migrate(*STEPS)
+    assert run.task.xcoms["preflight", "return_value"]["result"]["transfer"] == "dump"
+    assert place.look() != before
+    assert on_the_target() != there
+    for _ in range(2):
+        place.roll_back(run, purge=True)
+        assert place.look() == before
+        assert on_the_target() == there
+    assert place.state(run) == journal.ROLLED_BACK
+
+
 def test_a_target_whose_key_stayed_is_restarted_also_by_a_second_try(place: Place) -> None:
     run = place.migrate(*STEPS)
     with place.source.connect(read_only=False) as conn:
