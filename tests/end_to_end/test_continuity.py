@@ -14,23 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from tests.end_to_end.continuity import SOON, TARGET, Run, hand_over, plan_migration, rows, scheduled, upgrade_copy
 
-from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.env_file import EnvFile
-from airflow_migration.planning.options import Options
-from airflow_migration.planning.plan import Plan
-from airflow_migration.planning.preflight import ControlRun, make_plan
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
-from airflow_migration.steps import copy, cutover, quiesce, unpausing, upgrade, verify
-from airflow_migration.steps.migration import Migration, Workshop
 
 if TYPE_CHECKING:
     from airflow_migration.runtimes.venv import VenvRuntime
-
-TARGET = "3.3.2"
-SOON = 120.0
-"""Seconds within which the target's processes do what they are expected to do."""
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 DELTA = json.dumps({"type": "timedelta", "attrs": {"days": 0, "seconds": 7200, "microseconds": 0}})
@@ -145,31 +136,16 @@ def fill(source: DatabaseAddress, moments: Moments) -> None:
         )
 
 
-class Run:
-    """A migration up to the target's start."""
+@dataclass(frozen=True)
+class Copies:
+    """The same migration at two earlier moments.
 
-    def __init__(self, migration: Migration, moments: Moments, unmended: DatabaseAddress) -> None:
-        self.migration, self.moments, self.unmended = migration, moments, unmended
-        self.results: dict[str, Any] = {}
+    :param unmended: after the upgrades
+    :param mended: after `mend_schedules`, for a target that is not told what keeps the meaning of its dates
+    """
 
-    @property
-    def final(self) -> DatabaseAddress:
-        return self.migration.final
-
-
-def rows(address: DatabaseAddress, statement: str, *values: object) -> list[tuple[object, ...]]:
-    with address.connect() as session:
-        return session.execute(statement.encode(), values).fetchall()
-
-
-def scheduled(address: DatabaseAddress, dag_id: str) -> list[datetime]:
-    """Logical dates of the runs that a scheduler made, in order."""
-    found = rows(
-        address,
-        "SELECT logical_date FROM dag_run WHERE dag_id = %s AND run_type = 'scheduled' ORDER BY 1",
-        dag_id,
-    )
-    return [date for (date,) in found if isinstance(date, datetime)]
+    unmended: DatabaseAddress
+    mended: DatabaseAddress
 
 
 @pytest.fixture(scope="module")
@@ -179,58 +155,48 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["data_interval"])
-def run(
-    request: pytest.FixtureRequest,
+@pytest.fixture(scope="module")
+def moments() -> Moments:
+    return Moments.now()
+
+
+@pytest.fixture(scope="module")
+def story(
+    moments: Moments,
     corpus: Callable[[str], DatabaseAddress],
     new_database: Callable[..., DatabaseAddress],
     fernet_key: Secret,
     runtimes: VenvRuntime,
     dags_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Run:
-    """Every step of the runbook, by the library; the working database is copied before it is mended."""
-    source, moments, folder = corpus("1.10.15"), Moments.now(), tmp_path_factory.mktemp("migration")
+) -> tuple[Run, Copies]:
+    """Every step of the runbook, by the library; the working database is copied before and after it is mended."""
+    source = corpus("1.10.15")
     fill(source, moments)
-    final = source.on("continuity target")
-    env_file = folder / "airflow.env"
-    login = f"{final.user}:{quote(final.password.reveal())}@{final.host}:{final.port}"
-    env_file.write_text(
-        f"AIRFLOW__CORE__FERNET_KEY=x\nAIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgresql+psycopg2://{login}/elsewhere\n"
+    run = plan_migration(
+        source,
+        source.on("continuity target"),
+        fernet_key=fernet_key,
+        runtimes=runtimes,
+        dags_folder=dags_folder,
+        folder=tmp_path_factory.mktemp("migration"),
     )
-    environments = {release: str(runtimes.prepare(release, lambda _: None)) for release in ("2.11.2", TARGET)}
-    there = Deployment(address=source, fernet_keys=fernet_key, runtime={"kind": "venv"})
-    here = Deployment(
-        address=final,
-        airflow_version=TARGET,
-        control={"kind": "env_file", "path": str(env_file)},
-        runtime={"kind": "venv", "environments": environments},
-        dags_folder=str(dags_folder),
-    )
-    options = Options(backup=False, require_approval=False, cron_timetable=request.param)
-    plan = make_plan(
-        options=options,
-        migration_id="continuity",
-        control_run=ControlRun(dag_id="x", run_id="x"),
-        source=there,
-        target=here,
-        bin_path=None,
-        listener=lambda _: None,
-    )
-    workshop = Workshop(runtimes_path=folder, dumps_path=folder, reports_path=str(folder))
-    migration = Migration(plan=Plan.from_json(plan.to_json()), source=there, target=here, workshop=workshop)
-    steps: list[Any] = [quiesce.pause_dags, quiesce.settle, copy.clone_source, copy.make_working_database]
-    steps.append(upgrade.swap_fernet_key)
-    for step in steps:
-        step(migration, print)
-    for number in range(1, len(plan.hops) + 1):
-        upgrade.repair_before_hop(migration, number, print)
-        upgrade.upgrade_by_hop(migration, number, print)
-    run = Run(migration, moments, new_database(template=plan.working_database))
-    steps = [upgrade.mend_schedules, verify.verify_working_database, cutover.fence_source, cutover.point_target]
-    for step in [*steps, unpausing.unpause_dags]:
-        run.results[step.__name__] = step(migration, print)
-    return run
+    upgrade_copy(run)
+    working = run.migration.plan.working_database
+    unmended = new_database(template=working)
+    mended: list[DatabaseAddress] = []
+    hand_over(run, after_mending=lambda: mended.append(new_database(template=working)))
+    return run, Copies(unmended, mended[0])
+
+
+@pytest.fixture(scope="module")
+def run(story: tuple[Run, Copies]) -> Run:
+    return story[0]
+
+
+@pytest.fixture(scope="module")
+def copies(story: tuple[Run, Copies]) -> Copies:
+    return story[1]
 
 
 @pytest.fixture(scope="module")
@@ -238,17 +204,50 @@ def bin_folder(runtimes: VenvRuntime) -> Path:
     return runtimes.prepare(TARGET, lambda _: None) / "bin"
 
 
-def test_without_mending_the_target_stalls_hangs_and_ends(
-    run: Run, bin_folder: Path, dags_folder: Path, start_airflow: Callable[..., Any], tmp_path: Path
+def start_unmended(
+    database: DatabaseAddress,
+    run: Run,
+    folder: Path,
+    start: Callable[[Path], Any],
+    *,
+    active: tuple[str, ...],
+    **had: str,
+) -> Any:
+    """A target on one of the copies.
+
+    :param active: DAGs that are unpaused
+    :param had: settings that it has instead of those that the migration gave
+    """
+    env_file = folder / f"{database.database}.env"
+    env_file.write_text(run.env_file.read_text())
+    settings = EnvFile(str(env_file))
+    settings.point_to(database.database, "unmended")
+    EnvFile(str(env_file)).set_settings(had, "unmended")
+    with database.connect(read_only=False) as session:
+        session.execute("UPDATE dag SET is_paused = NOT dag_id = ANY(%s)", (list(active),))
+    return start(env_file)
+
+
+def test_without_mending_the_target_stalls_hangs_finds_no_log_and_ends(
+    run: Run,
+    copies: Copies,
+    moments: Moments,
+    bin_folder: Path,
+    dags_folder: Path,
+    start_airflow: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    settings = EnvFile(run.migration.target.control["path"])  # type: ignore[index]
-    env_file = tmp_path / "unmended.env"
-    env_file.write_text(settings.path.read_text())
-    EnvFile(str(env_file)).point_to(run.unmended.database, "unmended")
-    with run.unmended.connect(read_only=False) as session:
-        session.execute("UPDATE dag SET is_paused = false WHERE dag_id IN ('minutely', 'by_hand', 'half_done')")
-    before = scheduled(run.unmended, "minutely")
-    airflow = start_airflow(bin_folder, dags_folder, env_file, ["scheduler", "dag-processor"])
+    unmended = copies.unmended
+    commands = ["scheduler", "dag-processor", "api-server"]
+    airflow = start_unmended(
+        unmended,
+        run,
+        tmp_path,
+        lambda env_file: start_airflow(bin_folder, dags_folder, env_file, commands),
+        active=("minutely", "by_hand", "half_done"),
+    )
+    write_old_log(airflow.home, moments)
+    before = scheduled(unmended, "minutely")
 
     def stalled() -> bool:
         lines = [line for line in airflow.said("scheduler").splitlines() if "run already exists" in line]
@@ -256,32 +255,71 @@ def test_without_mending_the_target_stalls_hangs_and_ends(
 
     airflow.until(stalled, SOON)
     airflow.until(lambda: "does not have a dag_version_id set" in airflow.said("scheduler"), SOON)
-    assert scheduled(run.unmended, "minutely") == before
+    assert scheduled(unmended, "minutely") == before
     left = "SELECT task_id, state FROM task_instance WHERE dag_id = ANY(%s) AND try_number > 0 ORDER BY 1"
-    assert rows(run.unmended, left, ["by_hand", "half_done"]) == [
+    assert rows(unmended, left, ["by_hand", "half_done"]) == [
         ("done", "success"),
         ("waits", "queued"),
         ("was_running", "running"),
     ]
+    with airflow.client() as api:
+        answer = api.get(old_log_path(moments), params={"full_content": True})
+        assert answer.status_code == 200
+        assert OLD_LOG not in answer.text
     # The task instance of this one has no priority.
-    with run.unmended.connect(read_only=False) as session:
+    with unmended.connect(read_only=False) as session:
         session.execute("UPDATE dag SET is_paused = false WHERE dag_id = 'retrying'")
     airflow.wait_for_end("scheduler", SOON)
+    airflow.stop()
     assert "priority_weight" in airflow.said("scheduler")
 
 
+def test_a_target_that_is_not_told_to_keep_the_meaning_of_dates_leaves_one_out(
+    run: Run,
+    copies: Copies,
+    moments: Moments,
+    bin_folder: Path,
+    dags_folder: Path,
+    start_airflow: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    airflow = start_unmended(
+        copies.mended,
+        run,
+        tmp_path,
+        lambda env_file: start_airflow(bin_folder, dags_folder, env_file, ["scheduler", "dag-processor"]),
+        active=("minutely",),
+        AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS="False",
+    )
+    airflow.until(lambda: len(scheduled(copies.mended, "minutely")) > 3, SOON)
+    airflow.stop()
+    assert scheduled(copies.mended, "minutely")[2:4] == [moments.minute, moments.minute + 2 * MINUTE]
+
+
 @pytest.fixture(scope="module")
-def airflow(run: Run, bin_folder: Path, dags_folder: Path, start_airflow: Callable[..., Any]) -> Any:
+def airflow(run: Run, moments: Moments, bin_folder: Path, dags_folder: Path, start_airflow: Callable[..., Any]) -> Any:
     """The target, from the env file that the migration has changed."""
-    path = Path(run.migration.target.control["path"])  # type: ignore[index]
-    target = start_airflow(bin_folder, dags_folder, path, ["dag-processor", "api-server"])
+    target = start_airflow(bin_folder, dags_folder, run.env_file, ["dag-processor", "api-server"])
     # A task that starts before its API server answers costs a try.
     target.client().close()
     target.start("scheduler")
-    old = target.home / "logs" / "daily_catchup" / "work" / run.moments.midnight.isoformat() / "1.log"
+    write_old_log(target.home, moments)
+    return target
+
+
+def write_old_log(home: Path, moments: Moments) -> None:
+    """Where a worker of 1.10 has written it."""
+    old = home / "logs" / "daily_catchup" / "work" / moments.midnight.isoformat() / "1.log"
     old.parent.mkdir(parents=True)
     old.write_text(f"[2026-11-01 00:00:00,000] {{x.py:1}} INFO - {OLD_LOG}\n")
-    return target
+
+
+def old_run_path(moments: Moments) -> str:
+    return f"/dags/daily_catchup/dagRuns/{quote(f'scheduled__{moments.midnight.isoformat()}', safe='')}"
+
+
+def old_log_path(moments: Moments) -> str:
+    return f"{old_run_path(moments)}/taskInstances/work/logs/1"
 
 
 @pytest.fixture(scope="module")
@@ -291,15 +329,13 @@ def api(airflow: Any) -> Iterator[Any]:
 
 
 def test_the_target_was_told_to_keep_the_meaning_of_logical_dates(run: Run) -> None:
-    settings = EnvFile(run.migration.target.control["path"])  # type: ignore[index]
+    settings = EnvFile(str(run.env_file))
     assert settings.get("AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS") == "True"
     assert "AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS" in run.results["point_target"].control.changed
     assert run.results["verify_working_database"].verified
 
 
-def test_the_next_intervals_follow_the_last_and_no_run_is_made_again(run: Run, airflow: Any) -> None:
-    moments = run.moments
-
+def test_the_next_intervals_follow_the_last_and_no_run_is_made_again(run: Run, moments: Moments, airflow: Any) -> None:
     def expected(dag_id: str, last: datetime, step: timedelta, made: int) -> list[datetime]:
         """What the source had made, and the `made` next ones."""
         had = sorted(at for dag, at, kind, _ in moments.runs() if dag == dag_id and kind == "scheduled")
@@ -324,10 +360,9 @@ def test_the_next_intervals_follow_the_last_and_no_run_is_made_again(run: Run, a
     assert "run already exists" not in airflow.said("scheduler")
 
 
-def test_the_forecast_said_so(run: Run) -> None:
+def test_the_forecast_said_so(run: Run, moments: Moments) -> None:
     forecast = run.results["unpause_dags"].forecast
     dags = {dag.dag_id: dag for dag in forecast.dags}
-    moments = run.moments
     following = {
         "minutely": moments.minute + MINUTE,
         "daily_catchup": moments.midnight + DAY,
@@ -374,14 +409,13 @@ def test_what_was_paused_stays_paused_and_what_is_gone_is_stale(run: Run, airflo
     assert rows(run.final, stale, known) == []
 
 
-def test_history_is_read_and_an_old_task_runs_again_with_its_interval(run: Run, airflow: Any, api: Any) -> None:
-    at = run.moments.midnight
-    path = f"/dags/daily_catchup/dagRuns/{quote(f'scheduled__{at.isoformat()}', safe='')}"
+def test_history_is_read_and_an_old_task_runs_again_with_its_interval(moments: Moments, airflow: Any, api: Any) -> None:
+    at, path = moments.midnight, old_run_path(moments)
     history = api.get(path)
     assert history.status_code == 200
     interval = [history.json()[name].replace("Z", "+00:00") for name in ("data_interval_start", "data_interval_end")]
     assert interval == [at.isoformat(), (at + DAY).isoformat()]
-    assert OLD_LOG in api.get(f"{path}/taskInstances/work/logs/1", params={"full_content": True}).text
+    assert OLD_LOG in api.get(old_log_path(moments), params={"full_content": True}).text
     body = {"dry_run": False, "task_ids": ["work"], "dag_run_id": f"scheduled__{at.isoformat()}", "only_failed": False}
     assert api.post("/dags/daily_catchup/clearTaskInstances", json=body).status_code == 200
 
