@@ -303,8 +303,10 @@ def test_the_next_intervals_follow_the_last_and_none_is_made_again(story: Story,
     for dag_id, step in (("minutely", MINUTE), ("two_minutes", DELTA)):
         assert after[dag_id][: len(before[dag_id])] == before[dag_id]
         assert after[dag_id] == dates(before[dag_id][0], step, len(after[dag_id]))
-    # The day is not over, so nothing more is due.
-    for dag_id in ("daily_catchup", "daily_latest", "paused", "gone"):
+    for dag_id in ("daily_catchup", "daily_latest"):
+        over = (datetime.now(timezone.utc) - before[dag_id][0]) // DAY
+        assert after[dag_id] == dates(before[dag_id][0], DAY, over)
+    for dag_id in ("paused", "gone"):
         assert after[dag_id] == before[dag_id]
     assert "run already exists" not in story.target.said("scheduler")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from airflow_migration.metadata.findings import Finding, Severity
-from airflow_migration.metadata.repairs import connections, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.crossing import Crossing
 from airflow_migration.metadata.repairs.faults import (
@@ -22,9 +22,6 @@ from airflow_migration.metadata.tables import removal_of
 from airflow_migration.postgres.address import Session
 
 EXAMPLES = 5
-
-# Tables whose rows an upgrade drops for good, and that nothing writes anew.
-_LOST = ("users", "chart", "sensor_instance", "task_fail", "dag_pickle", "callback_request")
 
 
 def find_problems(conn: Session, *, head: str, target_head: str) -> tuple[Finding, ...]:
@@ -48,7 +45,8 @@ def find_problems(conn: Session, *, head: str, target_head: str) -> tuple[Findin
             findings.append(_check_fault(conn, fault))
     if crossing.crosses("48925b2719cb"):
         findings += _check_duplicate_task_fail(conn, tables)
-    findings += _check_lost(conn, tables, head, target_head)
+    findings += _check_dropped(conn, tables, crossing)
+    findings += _check_callbacks(conn, tables, head, target_head)
     if xcoms.applies(tables, crossing):
         findings += _check_xcoms(conn, crossing)
     return tuple(findings)
@@ -212,21 +210,35 @@ def _check_duplicate_task_fail(conn: Session, tables: Tables) -> Iterator[Findin
     )
 
 
-def _check_lost(conn: Session, tables: Tables, head: str, target_head: str) -> Iterator[Finding]:
-    for table in _LOST:
-        removal = removal_of(table, head, target_head)
-        if table not in tables or removal is None:
-            continue
-        row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
-        count = int(str(row[0])) if row else 0
+def _check_dropped(conn: Session, tables: Tables, crossing: Crossing) -> Iterator[Finding]:
+    for removal in dropped.dropped_tables(tables, crossing):
+        count = _count(conn, removal.table)
         if count:
             yield Finding(
-                check=f"{table}_lost",
+                check=f"{removal.table}_lost",
                 severity="info",
                 count=count,
-                summary=f"The {count} row(s) of {table} do not reach the target: {removal.cause}",
-                remedy="They stay in the frozen clone",
+                summary=f"The {count} row(s) of {removal.table} leave Airflow's tables: {removal.cause}",
+                remedy="They are kept in schema airflow_migration of the new database",
             )
+
+
+def _check_callbacks(conn: Session, tables: Tables, head: str, target_head: str) -> Iterator[Finding]:
+    removal = removal_of("callback_request", head, target_head)
+    count = _count(conn, "callback_request") if removal and "callback_request" in tables else 0
+    if removal and count:
+        yield Finding(
+            check="callback_request_lost",
+            severity="info",
+            count=count,
+            summary=f"The {count} row(s) of callback_request do not reach the target: {removal.cause}",
+            remedy="They are requests of processes that are gone by then; they stay in the frozen clone",
+        )
+
+
+def _count(conn: Session, table: str) -> int:
+    row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+    return int(str(row[0])) if row else 0
 
 
 def _check_xcoms(conn: Session, crossing: Crossing) -> Iterator[Finding]:

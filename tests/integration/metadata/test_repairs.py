@@ -170,6 +170,8 @@ def test_every_fault_of_1_10_at_once_is_mended_and_the_upgrades_pass(
         "task_fail": 1,
         "rendered_task_instance_fields": 2,
         "xcom": 9,
+        "chart": 2,
+        "users": 1,
     }
     assert runtimes.upgrade("2.11.2", address, fernet_key, lambda _: None).to_head == release("2.11.2").head
     assert counts(address, ("dag_run", "task_instance", "xcom", "connection")) == {
@@ -221,7 +223,7 @@ def test_every_fault_of_2_10_is_mended_and_the_upgrade_passes(
     assert result.fab_head is not None
     assert moved(address) == {
         "dataset": 1, "dag_schedule_dataset_reference": 1, "dataset_alias": 1, "ab_register_user": 1,
-        "ab_permission_view": 1, "ab_permission_view_role": 1, "xcom": 1,
+        "ab_permission_view": 1, "ab_permission_view_role": 1, "xcom": 1, "task_fail": 1,
     }  # fmt: skip
 
 
@@ -229,7 +231,7 @@ def test_second_run_changes_nothing_and_tells_the_same(corpus: Corpus) -> None:
     address = corpus("1.10.15")
     spoil(address, ALL_FAULTS_OF_1_10)
     first, state = mend(address, "2.11.2"), content(address)
-    assert len(first.repairs) == 15
+    assert len(first.repairs) == 16
     assert mend(address, "2.11.2") == first
     assert content(address) == state
 
@@ -272,6 +274,28 @@ def test_moved_rows_keep_every_value(corpus: Corpus) -> None:
     mend(address, "2.11.2")
     assert len(before) == 10
     assert ask(address, rows.format("airflow_migration.moved_task_instance")) == before
+
+
+def test_what_an_upgrade_drops_is_kept_with_every_value(
+    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
+) -> None:
+    address = corpus("2.10.5")
+    spoil(
+        address,
+        "INSERT INTO task_fail (task_id, dag_id, run_id, map_index, duration)"
+        " SELECT task_id, dag_id, run_id, map_index, n FROM task_instance, generate_series(1, 2) n;"
+        "INSERT INTO dag_pickle (pickle, pickle_hash) VALUES ('\\x80', 7)",
+    )
+    rows = "SELECT to_jsonb(t) - 'reason' - 'migration_id' - 'moved_at' FROM {} t ORDER BY id"
+    before = [ask(address, rows.format(table)) for table in ("task_fail", "dag_pickle")]
+    assert len(before[0]) > 2
+    for _ in range(2):
+        mend(address, "3.3.2")
+    runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None)
+    assert ask(address, "SELECT to_regclass('task_fail'), to_regclass('dag_pickle')") == [(None, None)]
+    kept = ("airflow_migration.moved_task_fail", "airflow_migration.moved_dag_pickle")
+    assert [ask(address, rows.format(table)) for table in kept] == before
+    assert moved(address) == {"task_fail": len(before[0]), "dag_pickle": 1}
 
 
 def test_names_that_need_quoting(corpus: Corpus) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from psycopg.pq import TransactionStatus
 
-from airflow_migration.metadata.repairs import connections, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
@@ -100,6 +100,8 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         steps.append(("pool_slots", lambda _: fill_pool_slots(conn, tables)))
     if xcoms.applies(tables, crossing):
         steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
+    if any(dropped.dropped_tables(tables, crossing)):
+        steps.append((dropped.REPAIR, lambda entry: (dropped.keep_rows(conn, entry, tables, crossing), ())))
     return tuple(steps)
 
 

@@ -119,7 +119,7 @@ def read_repairs(conn: Session, migration_id: str, head: str) -> tuple[Repair, .
     for repair_id, count, details in rows:
         assert isinstance(details, list)
         lines = [
-            f"{m.count} row(s) of {m.origin} moved to {m.kept_in}: {m.reason}"
+            f"{m.count} row(s) of {m.origin} kept in {m.kept_in}: {m.reason}"
             for m in moved
             if m.repair == repair_id and m.head == head
         ]

@@ -1,4 +1,4 @@
-"""Move rows that cannot stay, with all that hangs on them by a foreign key, into schema airflow_migration."""
+"""Bring rows that cannot stay, with all that hangs on them by a foreign key, into schema airflow_migration."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def move_rows(conn: Session, entry: Entry, *, table: str, condition: str, reason
         ).format(doomed, sql.SQL(reason), sql.Identifier(table), sql.SQL(condition))
     )
     return _move(conn, entry, table, doomed)
+
+
+def copy_rows(conn: Session, entry: Entry, *, table: str, reason: str) -> int:
+    """Copy all rows of a table to where moved ones go, for a table that is about to be dropped; the caller commits.
+
+    :param reason: why they leave, as a sentence
+    """
+    kept_in = _destination(conn, entry, table)
+    copied = conn.execute(
+        sql.SQL("INSERT INTO {}.{} SELECT t.*, {}, {}, clock_timestamp() FROM {} t").format(
+            sql.Identifier(SCHEMA),
+            sql.Identifier(kept_in),
+            sql.Literal(reason),
+            sql.Literal(entry.migration_id),
+            sql.Identifier(table),
+        )
+    ).rowcount
+    if copied:
+        _record(conn, entry, table, kept_in, reason, copied)
+    return copied
 
 
 def _move(conn: Session, entry: Entry, table: str, doomed: sql.Identifier) -> int:
@@ -85,16 +105,20 @@ def _take(conn: Session, entry: Entry, table: str, doomed: sql.Identifier) -> in
         )
     ).fetchall()
     for reason, number in rows:
-        moved = MovedRows(
-            repair=entry.repair_id,
-            head=entry.head,
-            origin=table,
-            kept_in=f"{SCHEMA}.{kept_in}",
-            reason=str(reason),
-            count=int(str(number)),
-        )
-        record_moved(conn, entry, moved)
+        _record(conn, entry, table, kept_in, str(reason), int(str(number)))
     return sum(int(str(number)) for _, number in rows)
+
+
+def _record(conn: Session, entry: Entry, table: str, kept_in: str, reason: str, number: int) -> None:
+    moved = MovedRows(
+        repair=entry.repair_id,
+        head=entry.head,
+        origin=table,
+        kept_in=f"{SCHEMA}.{kept_in}",
+        reason=reason,
+        count=number,
+    )
+    record_moved(conn, entry, moved)
 
 
 def _destination(conn: Session, entry: Entry, table: str) -> str:
