@@ -65,6 +65,7 @@ class Plan:
     cron_data_intervals: bool | None = None
     settings: dict[str, str] = field(default_factory=dict)
     users_schema: str | None = None
+    target_cluster: str | None = None
 
     @property
     def needs_dump(self) -> bool:
@@ -157,6 +158,7 @@ def chosen_names(plan: Plan) -> dict[str, object]:
         "frozen_database": plan.frozen_database,
         "working_database": plan.working_database,
         "target_database": plan.target_database,
+        "target_cluster": plan.target_cluster,
     }
 
 

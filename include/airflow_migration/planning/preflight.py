@@ -93,6 +93,7 @@ def make_plan(
             findings=(),
             cron_data_intervals=cron_timetables.decide(options.cron_timetable, naming, goal),
             users_schema=users_schema,
+            target_cluster=servers[1].cluster,
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(

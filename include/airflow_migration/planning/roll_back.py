@@ -17,7 +17,7 @@ from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, RO
 from airflow_migration.planning.options import refuse_unknown
 from airflow_migration.planning.plan import label_of, set_aside_name
 from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
-from airflow_migration.postgres.databases import database_exists
+from airflow_migration.postgres.databases import database_exists, describe_server
 from airflow_migration.progress import Listener
 
 READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP, ROLL_BACK)
@@ -62,6 +62,7 @@ class RollBackPlan:
 
     :param state: of the migration in that journal, before this roll back
     :param opened_at: when the source was opened for the migration, in ISO 8601; its copies say the same
+    :param target_cluster: system identifier of the server that was migrated to; None in journals that lack it
     :param frozen_database: None when the migration did not come so far as to claim the name; likewise
         `working_database`
     :param set_aside_as: name that a fresh database of the target has, if there was one
@@ -88,6 +89,7 @@ class RollBackPlan:
     running: int
     fenced: bool
     active_dags: int
+    target_cluster: str | None = None
 
     @property
     def migration_id(self) -> str:
@@ -160,11 +162,20 @@ def find_hand_over(here: Session, address: DatabaseAddress, plan: RollBackPlan) 
     """The hand-over that a database tells of, if there is such a database and it is this migration's.
 
     :param here: session on the database's server
+    :raises InvalidInputError: there is none, and this is not the server that was migrated to
     """
-    if not database_exists(here, address.database):
-        return None
-    with address.connect() as conn:
-        return read_hand_over(conn, plan.migration_id, datetime.fromisoformat(plan.opened_at))
+    found = None
+    if database_exists(here, address.database):
+        with address.connect() as conn:
+            found = read_hand_over(conn, plan.migration_id, datetime.fromisoformat(plan.opened_at))
+    if found is None and plan.target_cluster not in (None, describe_server(here).cluster):
+        # The target that it was handed over to may schedule on, elsewhere.
+        raise InvalidInputError(
+            f"{address.host}:{address.port} is another server than the one that was migrated to",
+            where="target connection",
+            remedy="Let it name the server of then, for as long as the roll back takes",
+        )
+    return found
 
 
 def _read_journal(there: Session, options: RollBackOptions, target: Deployment) -> RollBackPlan:
@@ -196,6 +207,7 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         running=0,
         fenced=acts[FENCE] is not None,
         active_dags=len(pausing.read_active(there, migration_id)),
+        target_cluster=None if names.get("target_cluster") is None else str(names["target_cluster"]),
     )
 
 

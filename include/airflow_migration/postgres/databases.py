@@ -29,11 +29,13 @@ class ServerDescription:
 
     :param version: ``server_version_num``, 150018 for 15.18
     :param identity: differs between any two running servers, equal for two addresses of one
+    :param cluster: system identifier, which a restart, a failover and another address leave as it is
     """
 
     version: int
     version_text: str
     identity: str
+    cluster: str
     user_is_superuser: bool
     user_can_create_databases: bool
 
@@ -50,15 +52,16 @@ def describe_server(session: Session) -> ServerDescription:
     """
     row = session.execute(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
-        " (SELECT system_identifier FROM pg_control_system())::text || '/' || pg_postmaster_start_time()::text,"
+        " (SELECT system_identifier FROM pg_control_system())::text, pg_postmaster_start_time()::text,"
         " rolsuper, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
     ).fetchone()
     assert row is not None
-    version, text, identity, superuser, createdb = row
+    version, text, cluster, started, superuser, createdb = row
     return ServerDescription(
         version=int(str(version)),
         version_text=str(text),
-        identity=str(identity),
+        identity=f"{cluster}/{started}",
+        cluster=str(cluster),
         user_is_superuser=bool(superuser),
         user_can_create_databases=bool(createdb),
     )

@@ -352,6 +352,17 @@ def test_across_two_servers(
     assert place.state(run) == journal.ROLLED_BACK
 
 
+def test_a_targets_connection_that_names_another_server_by_now_is_refused(
+    place: Place, connect: Any, newer_server: DatabaseAddress
+) -> None:
+    run = place.migrate(*STEPS)
+    before, target = place.look(), place.target.database
+    place.connect_target = lambda **_: connect("migration_target", newer_server.on(target), airflow_version="2.11.2")
+    with pytest.raises(AirflowFailException, match="another server than the one that was migrated to"):
+        place.roll_back(run)
+    assert place.look() == before
+
+
 def test_a_target_whose_key_stayed_is_restarted_also_by_a_second_try(place: Place) -> None:
     run = place.migrate(*STEPS)
     with place.source.connect(read_only=False) as conn:
