@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class MigrationError(Exception):
     """A step of a migration failed.
@@ -23,7 +25,14 @@ class InvalidInputError(MigrationError):
 
 
 class PreflightError(MigrationError):
-    """The source or target is not fit to start; nothing was changed."""
+    """The source or target is not fit to start; nothing was changed.
+
+    :param findings: all that preflight found, as JSON; empty where it did not come so far
+    """
+
+    def __init__(self, problem: str, *, where: str, remedy: str, findings: Sequence[Mapping[str, object]] = ()) -> None:
+        super().__init__(problem, where=where, remedy=remedy)
+        self.findings = tuple(findings)
 
 
 class ServerUnreachableError(MigrationError):

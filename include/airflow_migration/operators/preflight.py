@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_migration.exceptions import MigrationError, PreflightError
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.planning.options import Options
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 WORDS_KEY = "plan_in_words"
+FINDINGS_KEY = "findings"
+"""What a preflight has found that ended with a blocker; otherwise that is in the plan."""
 
 
 class PreflightOperator(MigrationOperator):
@@ -36,6 +39,11 @@ class PreflightOperator(MigrationOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.carry_out(context, lambda: self._plan(context).to_json())
+
+    def fail(self, context: Context, err: MigrationError) -> NoReturn:
+        if isinstance(err, PreflightError):
+            context["ti"].xcom_push(key=FINDINGS_KEY, value=list(err.findings))
+        super().fail(context, err)
 
     def _plan(self, context: Context) -> Plan:
         run = context["dag_run"]

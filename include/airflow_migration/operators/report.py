@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
+from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.planning.report import build_report
 from airflow_migration.settings import settings
 
@@ -49,6 +50,7 @@ class ReportOperator(MigrationOperator):
         report = build_report(
             migration_id=self.migration_id,
             plan=plan["result"] if plan else None,
+            blocked_by=ti.xcom_pull(task_ids=self.plan_task_id, key=FINDINGS_KEY) or (),
             # The plan has a place of its own in the report.
             steps=steps | ({self.plan_task_id: plan | {"result": None}} if plan else {}),
             errors={name: error for name, error in errors.items() if error},

@@ -217,4 +217,6 @@ def _refuse_blockers(findings: list[Finding]) -> None:
         finding.summary + (f" ({', '.join(finding.evidence)})" if finding.evidence else "") for finding in blockers
     )
     remedies = "; ".join(dict.fromkeys(finding.remedy for finding in blockers))
-    raise PreflightError(sentences, where="preflight", remedy=remedies)
+    raise PreflightError(
+        sentences, where="preflight", remedy=remedies, findings=[finding_json(finding) for finding in findings]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ def build_report(
     steps: Mapping[str, Mapping[str, Any] | None],
     errors: Mapping[str, Mapping[str, str]],
     complete: bool,
+    blocked_by: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The report of one run, also of one that failed.
 
@@ -27,6 +28,7 @@ def build_report(
     :param steps: task id → what the task left; None when it left nothing
     :param errors: task id → problem, where, remedy of the last try
     :param complete: every step of the plan has ended well
+    :param blocked_by: what preflight found when it did not pass
     """
     done = {name: step for name, step in steps.items() if step}
     verification = (done.get(VERIFY) or {}).get("result")
@@ -39,7 +41,7 @@ def build_report(
         "verified": verified,
         "downtime": downtime(done),
         "plan": plan,
-        "findings": list(plan["findings"]) if plan else [],
+        "findings": list(plan["findings"] if plan else blocked_by),
         "steps": [
             {"task_id": name, **(done.get(name) or {"result": None}), "error": errors.get(name)} for name in steps
         ],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_migration.operators.preflight import WORDS_KEY, PreflightOperator
+from airflow_migration.operators.preflight import FINDINGS_KEY, WORDS_KEY, PreflightOperator
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 
@@ -107,6 +107,9 @@ def test_a_wrong_or_missing_fernet_key(
     run = new_run()
     _refuse(run, preflight, "fernet key")
     assert OTHER_KEY not in str(run.task.xcoms)
+    found = {each["check"]: each["severity"] for each in run.task.xcom_pull(task_ids="preflight", key=FINDINGS_KEY)}
+    assert "blocker" in found.values()
+    assert found["connection_type"] == "warning", "what is no blocker is told as well"
     with source.connect() as session:
         assert session.execute("SELECT to_regnamespace('airflow_migration')").fetchone() == (None,)
 

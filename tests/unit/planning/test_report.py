@@ -73,9 +73,10 @@ def test_a_verified_run_that_did_not_end_well_has_failed() -> None:
 
 def test_a_run_that_preflight_refused_is_reported() -> None:
     errors = {"preflight": {"problem": "no", "where": "preflight", "remedy": "mend"}}
-    made = report(dict.fromkeys(STEPS), plan=None, errors=errors, complete=False)
+    found = [{"check": "a", "severity": "blocker"}]
+    made = report(dict.fromkeys(STEPS), plan=None, errors=errors, complete=False, blocked_by=found)
     assert made["plan"] is None
-    assert made["findings"] == []
+    assert made["findings"] == found
     assert made["downtime"] is None
     assert {one["result"] for one in made["steps"]} == {None}
 
