@@ -10,6 +10,7 @@ from datetime import datetime
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.history_rules import Rule, history_rules, kept_conditions
 from airflow_migration.metadata.repairs import ledger
 from airflow_migration.metadata.repairs.catalog import read_tables
@@ -73,7 +74,7 @@ def count_history(conn: Session, cutoff: datetime, tables: Collection[str] | Non
     """
     conditions = kept_conditions(conn, cutoff)
     return {
-        table: HistoryCount(total=_count(conn, table), travel=_count(conn, table, condition))
+        table: HistoryCount(total=count_rows(conn, table), travel=count_rows(conn, table, condition))
         for table, condition in conditions.items()
         if tables is None or table in tables
     }
@@ -158,8 +159,8 @@ def _filter(conn: Session, rules: Mapping[str, Rule], listener: Listener) -> dic
     conn.execute(sql.SQL("SELECT set_config('work_mem', {}, true)").format(sql.Literal(_WORK_MEM)))
     keys = read_foreign_keys(conn)
     order = _parents_first(rules, keys)
-    total = _count(conn, "task_instance") + _count(conn, "dag_run")
-    travel = sum(_count(conn, table, rules[table].travels("t")) for table in ("task_instance", "dag_run"))
+    total = count_rows(conn, "task_instance") + count_rows(conn, "dag_run")
+    travel = sum(count_rows(conn, table, rules[table].travels("t")) for table in ("task_instance", "dag_run"))
     # A table cannot be emptied while one that is not, out of our sight, points at it.
     hidden = any(key.child is None and key.parent in rules for key in keys)
     listener(f"{travel:,} of {total:,} run(s) and task instance(s) travel")
@@ -178,7 +179,7 @@ def _rewrite(
     gone = {}
     for number, table in enumerate(order):
         condition = rules[table].travels("t")
-        before = _count(conn, table)
+        before = count_rows(conn, table)
         kept = conn.execute(
             sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT t.* FROM {} t WHERE {}").format(
                 _aside(number), sql.Identifier(table), condition
@@ -253,14 +254,6 @@ def _parents_first(tables: Iterable[str], keys: Iterable[ForeignKey]) -> tuple[s
         order += ready or waiting[:1]
         waiting = [table for table in waiting if table not in order]
     return tuple(order)
-
-
-def _count(conn: Session, table: str, condition: sql.Composable | None = None) -> int:
-    row = conn.execute(
-        sql.SQL("SELECT count(*) FROM {} t WHERE {}").format(sql.Identifier(table), condition or sql.SQL("true"))
-    ).fetchone()
-    assert row is not None
-    return int(str(row[0]))
 
 
 def _vacuum(conn: Session, tables: Collection[str]) -> None:

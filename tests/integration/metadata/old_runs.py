@@ -64,7 +64,7 @@ def add_runs(conn: Session, runs: Sequence[OldRun], *, tasks: int = TASKS) -> No
     insert(conn, "dag_run", "wanted w", **named, **dates, **kinds)
     of_run = "wanted w JOIN dag_run r USING (dag_id, run_id)"
     task = {"dag_id": "dag_id", "task_id": "'task ' || n", "run_id": "run_id", "execution_date": "w.date"}
-    here = task | {"state": "w.state", "map_index": "-1", "job_id": "1000000 + n"}
+    here = task | {"state": "w.state", "map_index": "-1", "job_id": "1000000 + n", "try_number": "1"}
     made = f"{of_run} CROSS JOIN generate_series(1, {tasks}) n"
     insert(conn, "task_instance", made, **here)
     if "id" in tables["task_instance"]:
