@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
+from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import Finding, Severity
 from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
@@ -212,7 +213,7 @@ def _check_duplicate_task_fail(conn: Session, tables: Tables) -> Iterator[Findin
 
 def _check_dropped(conn: Session, tables: Tables, crossing: Crossing) -> Iterator[Finding]:
     for removal in dropped.dropped_tables(tables, crossing):
-        count = _count(conn, removal.table)
+        count = count_rows(conn, removal.table)
         if count:
             yield Finding(
                 check=f"{removal.table}_lost",
@@ -225,7 +226,7 @@ def _check_dropped(conn: Session, tables: Tables, crossing: Crossing) -> Iterato
 
 def _check_callbacks(conn: Session, tables: Tables, head: str, target_head: str) -> Iterator[Finding]:
     removal = removal_of("callback_request", head, target_head)
-    count = _count(conn, "callback_request") if removal and "callback_request" in tables else 0
+    count = count_rows(conn, "callback_request") if removal and "callback_request" in tables else 0
     if removal and count:
         yield Finding(
             check="callback_request_lost",
@@ -234,11 +235,6 @@ def _check_callbacks(conn: Session, tables: Tables, head: str, target_head: str)
             summary=f"The {count} row(s) of callback_request do not reach the target: {removal.cause}",
             remedy="They are requests of processes that are gone by then; they stay in the frozen clone",
         )
-
-
-def _count(conn: Session, table: str) -> int:
-    row = conn.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
-    return int(str(row[0])) if row else 0
 
 
 def _check_xcoms(conn: Session, crossing: Crossing) -> Iterator[Finding]:
