@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-CONNECTION_TYPE = "airflow_deployment"
+from airflow_migration.deployments.connection_type import CONNECTION_TYPE
+
 HOOK_NAME = "Airflow deployment"
 INTEGRATION = "Airflow migration"
 TEXT = ["string", "null"]

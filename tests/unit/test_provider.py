@@ -15,8 +15,9 @@ from airflow.configuration import AIRFLOW_HOME
 from airflow.sdk._shared.module_loading import import_string
 
 from airflow_migration import bundles
+from airflow_migration.deployments.connection_type import CONNECTION_TYPE
 from airflow_migration.deployments.deployment import OWN_EXTRAS
-from airflow_migration.get_provider_info import CONNECTION_TYPE, get_provider_info
+from airflow_migration.get_provider_info import get_provider_info
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.settings import settings
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from psycopg.pq import Conninfo
 
+from airflow_migration.deployments.connection_type import ACCEPTED_TYPES, CONNECTION_TYPE
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import NAME_BYTES
@@ -71,14 +72,18 @@ def read_deployment(
     password: str | None,
     database: str | None,
     extra: str | Mapping[str, Any] | None,
+    conn_type: str | None = None,
 ) -> Deployment:
     """Check the fields of a connection and put them in order.
 
     :param where: names the connection in errors
+    :param conn_type: the type that the connection says it has, if any
     :param extra: JSON object or its text; empty values count as absent
     :raises InvalidInputError: something is missing, unknown or malformed
     """
     reader = _Reader(where)
+    if conn_type not in ACCEPTED_TYPES:
+        reader.refuse(f"its type is {conn_type}", f"Give it the type {CONNECTION_TYPE}")
     extras = reader.extras(extra)
     keys = reader.fernet_keys(extras.get("secret_fernet_key"))
     address = DatabaseAddress(

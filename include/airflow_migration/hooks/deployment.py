@@ -10,15 +10,13 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.log import mask_secret
 
+from airflow_migration.deployments.connection_type import CONNECTION_TYPE
 from airflow_migration.deployments.deployment import Deployment, read_deployment
 from airflow_migration.exceptions import InvalidInputError, MigrationError
-from airflow_migration.get_provider_info import CONNECTION_FIELDS, CONNECTION_TYPE, FIELD_BEHAVIOUR, HOOK_NAME
+from airflow_migration.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR, HOOK_NAME
 from airflow_migration.metadata.releases import read_head, releases_at
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import amount
-
-# A plain Postgres connection says all that is needed of a source that does not encrypt.
-ACCEPTED_TYPES = (CONNECTION_TYPE, "postgres", "postgresql", "", None)
 
 
 class DeploymentHook(PostgresHook):
@@ -73,16 +71,11 @@ class DeploymentHook(PostgresHook):
                 where=where,
                 remedy=f"Create it with type {CONNECTION_TYPE}, or name another one",
             ) from None
-        if connection.conn_type not in ACCEPTED_TYPES:
-            raise InvalidInputError(
-                f"its type is {connection.conn_type}",
-                where=where,
-                remedy=f"Give it the type {CONNECTION_TYPE}",
-            )
         if connection.password:
             mask_secret(connection.password)
         deployment = read_deployment(
             where=where,
+            conn_type=connection.conn_type,
             host=connection.host,
             port=connection.port,
             login=connection.login,

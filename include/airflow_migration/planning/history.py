@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.history import count_history
-from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import Session
 
 CHECK = "history_days"
@@ -22,20 +21,22 @@ def cutoff_of(days: int | None) -> str | None:
     return None if days is None else (datetime.now(timezone.utc) - timedelta(days=days)).isoformat()
 
 
-def check(conn: Session, plan: Plan) -> Iterator[Finding]:
-    """:param conn: session on the source; only read"""
-    if plan.history_cutoff is None:
+def check(conn: Session, cutoff: str | None, *, kept: bool) -> Iterator[Finding]:
+    """:param conn: session on the source; only read
+    :param cutoff: of `cutoff_of`
+    :param kept: the frozen clone is kept after the migration
+    """
+    if cutoff is None:
         return
-    counts = count_history(conn, datetime.fromisoformat(plan.history_cutoff), _TABLES)
+    counts = count_history(conn, datetime.fromisoformat(cutoff), _TABLES)
     runs, tasks = (counts[table] for table in _TABLES)
-    kept = plan.options.backup
     yield Finding(
         check=CHECK,
         severity="info" if kept or not runs.stay else "warning",
         summary=f"{runs.travel:,} run(s) with {tasks.travel:,} task instance(s) travel; {runs.stay:,} run(s) with"
-        f" {tasks.stay:,} task instance(s) before {plan.history_cutoff} stay behind, in the frozen clone only",
+        f" {tasks.stay:,} task instance(s) before {cutoff} stay behind, in the frozen clone only",
         count=runs.stay,
-        remedy=f"Keep {plan.frozen_database} for as long as somebody may ask for them"
+        remedy="Keep the frozen clone for as long as somebody may ask for them"
         if kept
         else "backup is false, so the frozen clone is dropped at the end and only the old source has them; set backup"
         " to true, or keep the source",

@@ -50,6 +50,12 @@ def check_keys(conn: Session, keys: Keys, asked: str, target: Deployment) -> Ite
             yield _info("what is encrypted is rewritten with the target's key, in the new database only")
 
 
+def check_source_keys(conn: Session, keys: Keys) -> Iterator[Finding]:
+    """Whether what is encrypted in the source can be read, whatever the target may be."""
+    found = survey(conn, keys.clone)
+    yield _unread_by_any(found, keys) or _ok(f"The key reads all {found.encrypted} encrypted value(s)")
+
+
 def _target_problem(keys: Keys, target: Deployment) -> tuple[str, str] | None:
     """What is wrong with the target's keys themselves."""
     given = target.fernet_keys

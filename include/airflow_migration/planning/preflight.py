@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_migration.deployments.control import ManualControl, control_of
@@ -39,7 +39,7 @@ def make_plan(
     *,
     options: Options,
     migration_id: str,
-    control_run: ControlRun,
+    control_run: ControlRun | None,
     source: Deployment,
     target: Deployment,
     bin_path: str | None,
@@ -51,17 +51,41 @@ def make_plan(
     :raises PreflightError: a blocker was found; its sentences are in the error
     :raises ServerUnreachableError: a server does not answer
     """
+    plan = draw_plan(
+        options=options,
+        migration_id=migration_id,
+        control_run=control_run,
+        source=source,
+        target=target,
+        bin_path=bin_path,
+        listener=listener,
+    )
+    _refuse_blockers(plan.findings)
+    return plan
+
+
+def draw_plan(
+    *,
+    options: Options,
+    migration_id: str,
+    control_run: ControlRun | None,
+    source: Deployment,
+    target: Deployment,
+    bin_path: str | None,
+    listener: Listener,
+) -> Plan:
+    """The same, with the blockers among the plan's findings instead of in an error.
+
+    :param control_run: None where no DAG run asks
+    """
     with (
         source.address.connect(statement_timeout=STATEMENT_TIMEOUT) as there,
         target.address.maintenance().connect(statement_timeout=STATEMENT_TIMEOUT) as here,
     ):
         head = releases.read_head(there)
-        users_schema = find_users_schema(there, head)
-        if users_schema is not None:
-            there.execute(
-                "SELECT set_config('search_path', %s, false)", (source.address.seeing(users_schema).search_path,)
-            )
-        _refuse_control_database(there, control_run)
+        users_schema = see_users(there, source, head)
+        if control_run is not None:
+            _refuse_control_database(there, control_run)
         goal = _goal(target)
         naming = cron_timetables.read_naming(there, head)
         hops = plan_hops(head, goal.version)
@@ -75,7 +99,7 @@ def make_plan(
             options=options,
             transfer=transfer,
             fernet=keys.fernet,
-            source_release=_release_name(head, source),
+            source_release=release_name(head, source),
             source_head=head,
             target_release=goal.version,
             target_head=goal.head,
@@ -103,16 +127,26 @@ def make_plan(
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.
         if not any(finding.check == fitness.PRIVILEGES for finding in findings):
-            findings += [*check_keys(there, keys, options.fernet, target), *_check_rows(there, hops)]
+            findings += [*check_keys(there, keys, options.fernet, target), *check_rows(there, hops)]
             findings += [*continuity.check(there, plan), *check_users(there, goal, target)]
-            findings += history.check(there, plan)
+            findings += history.check(there, plan.history_cutoff, kept=options.backup)
     settings = _settings(target)
     missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
     findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
-    _refuse_blockers(findings)
     return _with(plan, findings, missing)
+
+
+def see_users(conn: Session, source: Deployment, head: str) -> str | None:
+    """Put the schema of FAB's tables on the session's search path, if it is another one than Airflow's others.
+
+    :returns: that schema
+    """
+    schema = find_users_schema(conn, head)
+    if schema is not None:
+        conn.execute("SELECT set_config('search_path', %s, false)", (source.address.seeing(schema).search_path,))
+    return schema
 
 
 def _settings(target: Deployment) -> Mapping[str, str] | None:
@@ -160,7 +194,7 @@ def _transfer(options: Options, source: ServerDescription, target: ServerDescrip
     return options.transfer
 
 
-def _release_name(head: str, source: Deployment) -> str:
+def release_name(head: str, source: Deployment) -> str:
     """The release that the connection names, if the database agrees; else what the head says.
 
     :raises InvalidInputError: they contradict each other, or the head is of no release
@@ -205,13 +239,13 @@ def _refuse_same_database(plan: Plan, servers: tuple[ServerDescription, ServerDe
         )
 
 
-def _check_rows(conn: Session, hops: tuple[Hop, ...]) -> Iterator[Finding]:
+def check_rows(conn: Session, hops: tuple[Hop, ...]) -> Iterator[Finding]:
     """What the migrations of the path would stumble over."""
     if hops:
         yield from checks.find_problems(conn, head=hops[0].from_head, target_head=hops[-1].head)
 
 
-def _refuse_blockers(findings: list[Finding]) -> None:
+def _refuse_blockers(findings: Sequence[Finding]) -> None:
     blockers = [finding for finding in findings if finding.severity == "blocker"]
     if not blockers:
         return

@@ -97,7 +97,7 @@ def verify(  # noqa: PLR0913
     target_keys: Secret,
     target_release: str,
     migration_id: str,
-    runtime: Runtime,
+    runtime: Runtime | None,
     settings: Mapping[str, str],
     listener: Listener,
     kept: Mapping[str, sql.Composable] | None = None,
@@ -111,6 +111,7 @@ def verify(  # noqa: PLR0913
     :param target_keys: the keys that the target will use
     :param target_release: what the working database was upgraded to
     :param migration_id: under which the repairs have moved rows
+    :param runtime: where the target's own commands run; None asks none of them
     :param settings: ``AIRFLOW__…`` variables for the target's own commands
     :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
     :raises InvalidInputError: a key is not a Fernet key, or one of the databases is not Airflow's
@@ -132,7 +133,7 @@ def verify(  # noqa: PLR0913
     problems = _problems(tables, contents, encrypted, heads, sequences)
     problems += _history_problems(counts.stayed, filtered_rows(working, migration_id))
     samples: tuple[SampleComparison, ...] = ()
-    if not problems:
+    if not problems and runtime is not None:
         target = Target(
             release=target_release,
             address=working_address,

@@ -75,6 +75,16 @@ def prepare(conn: Session) -> None:
         conn.execute(_TABLES)
 
 
+def migration_ids(conn: Session) -> tuple[str, ...]:
+    """The migrations that have repaired this database or left history behind."""
+    there = [name for name in ("filtered", "moved", "repair") if name in read_tables(conn, SCHEMA)]
+    found: set[str] = set()
+    for name in there:
+        query = sql.SQL("SELECT DISTINCT migration_id FROM {}").format(sql.Identifier(SCHEMA, name))
+        found |= {str(row[0]) for row in conn.execute(query)}
+    return tuple(sorted(found))
+
+
 def record(conn: Session, entry: Entry, count: int, details: tuple[str, ...]) -> None:
     """Add to what this repair has done; nothing done leaves no trace."""
     if not count and not details:
