@@ -10,7 +10,7 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 | `pause_dags` | pauses all DAGs, and records which were active | **`dag.is_paused`**, schema `airflow_migration` |
 | `drain_running_tasks` | waits until nothing runs | reads |
 | `clone_database` | frozen clone by `CREATE DATABASE … TEMPLATE` | ends sessions for a moment |
-| `dump_database`, `restore_database` | backup, and the working database | |
+| `dump_database`, `restore_database` | backup, and the working database, without old history if so asked | |
 | `swap_fernet_key` | the target gets the source's key, or the values are rewritten with the target's | |
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, then runs that release's own upgrade | |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | |
@@ -108,6 +108,18 @@ PARAMS = {
         description=(
             "swap: the target takes the source's key. reencrypt: what is encrypted is rewritten with the target's key."
             " keep: nothing is done; the target's keys must read everything."
+        ),
+        section="How",
+    ),
+    "history_days": Param(
+        None,
+        type=["null", "integer"],
+        minimum=0,
+        maximum=36500,
+        title="Days of history",
+        description=(
+            "Only runs newer than this travel, with all that hangs on them; also unfinished runs and each DAG's last"
+            " ones. The rest stays in the frozen clone. Empty: everything travels."
         ),
         section="How",
     ),

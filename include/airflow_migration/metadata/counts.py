@@ -44,7 +44,16 @@ class SideTable:
 
 def count_tables(conn: Session) -> dict[str, int]:
     """Rows of every table on the search path; partitions are counted as part of their table."""
-    return {name: _count(conn, sql.Identifier(name)) for name in _tables(conn, None)}
+    return {name: count_rows(conn, name) for name in _tables(conn, None)}
+
+
+def count_rows(conn: Session, table: str, condition: sql.Composable | None = None) -> int:
+    """:param condition: only rows that meet it; SQL over `t`"""
+    row = conn.execute(
+        sql.SQL("SELECT count(*) FROM {} t WHERE {}").format(sql.Identifier(table), condition or sql.SQL("true"))
+    ).fetchone()
+    assert row is not None
+    return int(str(row[0]))
 
 
 def archives(counts: Mapping[str, int]) -> tuple[SideTable, ...]:

@@ -24,11 +24,13 @@ class Relation:
 
     :param schema: empty for the metadata schema
     :param migration_id: only rows with this in their column of that name
+    :param condition: only rows that meet it; SQL over `t`
     """
 
     name: str
     schema: str = ""
     migration_id: str | None = None
+    condition: sql.Composable | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -189,9 +191,9 @@ class _Hashed:
 
 def _sum(conn: Session, relation: Relation, hashed: _Hashed) -> Fingerprints:
     """One pass over the table, as many rows back as it has DAGs."""
-    only: Part = sql.SQL("")
+    only: Part = sql.SQL(" WHERE {}").format(relation.condition or sql.SQL("true"))
     if relation.migration_id is not None:
-        only = sql.SQL(" WHERE t.migration_id = {}").format(sql.Literal(relation.migration_id))
+        only += sql.SQL(" AND t.migration_id = {}").format(sql.Literal(relation.migration_id))
     query = sql.SQL(
         "SELECT coalesce(t.dag_id, ''), count(*), sum({}), sum({}), sum({}) FROM {} t{}{} GROUP BY 1"
     ).format(hashed.keys, hashed.run_ids, hashed.details, relation.identifier, hashed.join, only)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from airflow_migration.metadata.timetables import RecordedSchedule, ScheduleErro
 from airflow_migration.postgres.address import Session
 
 _BY_TYPE = "r.run_type IN ('scheduled', 'backfill')"
-_BY_TRIGGER = r"(r.external_trigger IS NOT TRUE OR r.run_id LIKE 'scheduled\_\_%%')"
+_BY_TRIGGER = "(r.external_trigger IS NOT TRUE OR left(r.run_id, 11) = 'scheduled__')"
 """`create_dag_run` of 1.10's jobs/scheduler_job.py."""
 
 
@@ -50,13 +50,18 @@ def read_last_runs(
     return {str(row[0]): _read(schedules.get(str(row[0])), row) for row in rows}
 
 
+def automated(columns: Collection[str]) -> str:
+    """SQL over `r`, a row of `dag_run` with these columns: whether it is one from which the scheduler goes on."""
+    return _BY_TYPE if "run_type" in columns else _BY_TRIGGER
+
+
 def _statement(conn: Session) -> sql.Composed:
     runs, dag = read_columns(conn, "dag_run"), read_columns(conn, "dag")
     intervals = "data_interval_start" in runs
     noted = "next_dagrun_create_after" in dag  # 2.0
     text = {
         "date": "r.logical_date" if "logical_date" in runs else "r.execution_date",
-        "automated": _BY_TYPE if "run_type" in runs else _BY_TRIGGER,
+        "automated": automated(runs),
         "start": "r.data_interval_start" if intervals else "NULL::timestamptz",
         "end": "r.data_interval_end" if intervals else "NULL::timestamptz",
         "next": "d.next_dagrun" if noted else "NULL::timestamptz",

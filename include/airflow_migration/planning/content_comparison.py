@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -67,14 +67,22 @@ class _Sides:
     counts: Counts
     migration_id: str
     dialect: Dialect
+    kept: Mapping[str, sql.Composable]
 
 
 def compare_contents(
-    clone: Session, working: Session, counts: Counts, migration_id: str
+    clone: Session,
+    working: Session,
+    counts: Counts,
+    migration_id: str,
+    kept: Mapping[str, sql.Composable],
 ) -> tuple[ContentComparison, ...]:
-    """Compare row by row where tables are small, and by sums of hashes for each DAG where they are big."""
+    """Compare row by row where tables are small, and by sums of hashes for each DAG where they are big.
+
+    :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
+    """
     dialect = agree(clone, working)
-    sides = _Sides(clone=clone, working=working, counts=counts, migration_id=migration_id, dialect=dialect)
+    sides = _Sides(clone=clone, working=working, counts=counts, migration_id=migration_id, dialect=dialect, kept=kept)
     small = [table for table in _SMALL_TABLES if table in counts.before and table in counts.after]
     date, details = "execution_date or logical_date", ("state", "start_date", "end_date")
     key = ("dag_id", "task_id", date if dialect.by_date else "run_id", "map_index")
@@ -174,7 +182,7 @@ def _compare_big(
     read: Callable[[Session, Relation, Dialect], Fingerprints],
     columns: tuple[str, ...],
 ) -> ContentComparison:
-    before = read(sides.clone, Relation(name=table), sides.dialect)
+    before = read(sides.clone, Relation(name=table, condition=sides.kept.get(table)), sides.dialect)
     after = read(sides.working, Relation(name=table), sides.dialect)
     for session, relation, sign in _side_relations(sides, table):
         for dag, fingerprint in read(session, relation, sides.dialect).items():

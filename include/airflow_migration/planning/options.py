@@ -12,6 +12,8 @@ from airflow_migration.planning.keys import FERNET
 
 TRANSFERS = ("auto", "clone", "dump")
 PREVIOUSLY_ACTIVE = "previously_active"
+LONGEST = 36_500
+"""Days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,7 @@ class Options:
     """Params of ``migrate_airflow``, each as it is named there.
 
     :param target_database: None is the target connection's own database
+    :param history_days: only runs newer than this travel; None is all
     :param drain_timeout: seconds
     :param unpause: ``previously_active``, ``none``, or DAG ids
     """
@@ -28,6 +31,7 @@ class Options:
     transfer: str = "auto"
     target_database: str | None = None
     fernet: str = "swap"
+    history_days: int | None = None
     backup: bool = True
     cron_timetable: str = cron_timetables.DATA_INTERVAL
     drain_timeout: int = 3600
@@ -52,10 +56,20 @@ class Options:
         options._require("transfer", TRANSFERS)
         options._require("fernet", FERNET)
         options._require("cron_timetable", cron_timetables.CHOICES)
+        options._require_days()
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))
         return options
+
+    def _require_days(self) -> None:
+        days = self.history_days
+        if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= LONGEST):
+            raise InvalidInputError(
+                f"history_days is {days!r}",
+                where="params of the run",
+                remedy=f"Use a whole number of days from 0 to {LONGEST}, or null for all history",
+            )
 
     def _require(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

@@ -21,6 +21,9 @@ _KEY_SENTENCES = {
     REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
     KEEP: "The target keeps its fernet key, and no value is rewritten.",
 }
+_HISTORY_SENTENCE = (
+    "Runs before {} are taken out of it, with all that hangs on them; unfinished runs and each DAG's last ones stay in."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class Plan:
     :param active_dags: DAGs that are active now
     :param in_flight: task instances that the drain would wait for now
     :param cron_data_intervals: what the target's setting has to be; None leaves it as it is
+    :param history_cutoff: runs before this moment (ISO 8601) stay behind; None where all travel
     :param settings: settings that the target needs and does not have, as environment variables
     """
 
@@ -63,6 +67,7 @@ class Plan:
     in_flight: int
     findings: tuple[Finding, ...]
     cron_data_intervals: bool | None = None
+    history_cutoff: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
     users_schema: str | None = None
     target_cluster: str | None = None
@@ -126,6 +131,7 @@ class Plan:
             f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
             *([f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."] if self.needs_dump else []),
             f"The working database `{self.working_database}` is made {way}.",
+            *([_HISTORY_SENTENCE.format(self.history_cutoff)] if self.history_cutoff else []),
             _KEY_SENTENCES[self.fernet],
             f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
             "What keeps the target's scheduler from going on is mended.",

@@ -14,7 +14,7 @@ from airflow_migration.metadata import checks, draining, journal, pausing, relea
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import continuity, cron_timetables, fitness
+from airflow_migration.planning import continuity, cron_timetables, fitness, history
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
@@ -96,6 +96,7 @@ def make_plan(
             in_flight=draining.read_in_flight(there).running,
             findings=(),
             cron_data_intervals=cron_timetables.decide(options.cron_timetable, naming, goal),
+            history_cutoff=history.cutoff_of(options.history_days),
             users_schema=users_schema,
             target_cluster=servers[1].cluster,
         )
@@ -113,6 +114,7 @@ def make_plan(
             findings += checks.within_limits(there, "catch_up", lambda: continuity.check(there, plan))
             findings += checks.within_limits(there, "log_folder", lambda: check_logs(there, source, target))
             findings += checks.within_limits(there, "users_and_roles", lambda: check_users(there, goal, target))
+            findings += checks.within_limits(there, "history_days", lambda: history.check(there, plan))
     settings = _settings(target)
     missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
     findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)

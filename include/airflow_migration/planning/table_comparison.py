@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_migration.metadata.counts import SideTable, archives
 from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, RENAMED, USER_TABLES, removal_of
 from airflow_migration.postgres.address import Session
+
+STAYED = "stayed behind (history_days); in the frozen clone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Counts:
     """What was counted in both databases.
 
     :param moved: where the repairs put rows
+    :param stayed: rows of the clone's tables that history_days left behind
     :param from_head: alembic head of the clone
     :param to_head: alembic head of the working database
     """
@@ -62,6 +65,7 @@ class Counts:
     moved: tuple[SideTable, ...]
     from_head: str
     to_head: str
+    stayed: Mapping[str, int] = field(default_factory=dict)
 
     def archived(self, origin: str) -> tuple[Difference, ...]:
         """Rows of `origin` that Airflow moved to its archives during this upgrade, by archive.
@@ -124,6 +128,8 @@ def _compare(
         if side.rows and side.origin in {table, after}
     ]
     explained += [difference for name in {table, after} - {None} for difference in counts.archived(str(name))]
+    if stayed := counts.stayed.get(table):
+        explained.append(Difference(cause=STAYED, rows=stayed))
     left = rows - rows_after - sum(difference.rows for difference in explained)
     # Only what is left over is asked about: these causes bound it, they do not excuse more than they did.
     for difference in _causes(clone, working, counts, table, after, left):

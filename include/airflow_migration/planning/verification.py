@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from airflow_migration.metadata.counts import count_tables, moved_by_repairs
+from psycopg import sql
+
+from airflow_migration.metadata.counts import count_rows, count_tables, moved_by_repairs
+from airflow_migration.metadata.history import filtered_rows
 from airflow_migration.metadata.releases import read_head
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.metadata.repairs.catalog import read_tables
@@ -97,6 +100,7 @@ def verify(  # noqa: PLR0913
     runtime: Runtime,
     settings: Mapping[str, str],
     listener: Listener,
+    kept: Mapping[str, sql.Composable] | None = None,
 ) -> VerificationResult:
     """Compare the frozen clone with the upgraded working database; adds rows to its `log` and nothing else.
 
@@ -108,6 +112,7 @@ def verify(  # noqa: PLR0913
     :param target_release: what the working database was upgraded to
     :param migration_id: under which the repairs have moved rows
     :param settings: ``AIRFLOW__…`` variables for the target's own commands
+    :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
     :raises InvalidInputError: a key is not a Fernet key, or one of the databases is not Airflow's
     """
     started = time.monotonic()
@@ -115,16 +120,17 @@ def verify(  # noqa: PLR0913
         expected=find_release(target_release).head, found=read_head(working), source=read_head(clone)
     )
     listener(f"Comparing {clone.info.dbname} ({heads.source}) with {working.info.dbname} ({heads.found})")
-    counts = _count(clone, working, migration_id, heads)
+    counts = _count(clone, working, migration_id, heads, kept or {})
     tables = compare_tables(clone, working, counts)
     _tell_tables(tables, listener)
-    contents = compare_contents(clone, working, counts, migration_id)
+    contents = compare_contents(clone, working, counts, migration_id, kept or {})
     encrypted = compare_encryption(clone, working, clone_keys, target_keys)
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
     sequences = SequenceComparison(
         behind=tuple(sorted(behind.sequence for behind in behind_sequences(working, read_tables(working))))
     )
     problems = _problems(tables, contents, encrypted, heads, sequences)
+    problems += _history_problems(counts.stayed, filtered_rows(working, migration_id))
     samples: tuple[SampleComparison, ...] = ()
     if not problems:
         target = Target(
@@ -151,7 +157,13 @@ def verify(  # noqa: PLR0913
     )
 
 
-def _count(clone: Session, working: Session, migration_id: str, heads: HeadComparison) -> Counts:
+def _count(
+    clone: Session,
+    working: Session,
+    migration_id: str,
+    heads: HeadComparison,
+    kept: Mapping[str, sql.Composable],
+) -> Counts:
     before, after = count_tables(clone), count_tables(working)
     origins = before.keys() | after.keys() | RENAMED.keys()
     return Counts(
@@ -160,6 +172,7 @@ def _count(clone: Session, working: Session, migration_id: str, heads: HeadCompa
         moved=moved_by_repairs(clone, working, migration_id, origins),
         from_head=heads.source,
         to_head=heads.found,
+        stayed={table: before[table] - count_rows(clone, table, condition) for table, condition in kept.items()},
     )
 
 
@@ -173,6 +186,15 @@ def _problems(
     asked = [heads.problem, *(table.problem for table in tables), *(content.problem for content in contents)]
     found = [problem for problem in (*asked, sequences.problem) if problem is not None]
     return (*found, *encrypted.problems)
+
+
+def _history_problems(stayed: Mapping[str, int], ledger: Mapping[str, int]) -> tuple[str, ...]:
+    """What was written down when history was left behind must be what the clone says now."""
+    return tuple(
+        f"{table}: {stayed.get(table, 0)} row(s) were to stay behind (history_days), {ledger.get(table, 0)} did"
+        for table in sorted(stayed.keys() | ledger.keys())
+        if stayed.get(table, 0) != ledger.get(table, 0)
+    )
 
 
 def _tell_tables(tables: tuple[TableComparison, ...], listener: Listener) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import datetime
 
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
+from airflow_migration.metadata.history import HistoryResult, filter_history
 from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
 from airflow_migration.metadata.journal import BLOCK, CREATE_FROZEN, CREATE_WORKING
 from airflow_migration.planning.plan import CLONE
@@ -22,6 +24,20 @@ from airflow_migration.steps.migration import Migration
 
 READY = "working_database_is_complete"
 JOBS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingDatabase:
+    """:param bytes: on disk, before old history was taken out
+    :param seconds: of making the copy
+    :param history: what stayed behind; None where all travels
+    """
+
+    database: str
+    bytes: int
+    seconds: float
+    reused: bool
+    history: HistoryResult | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +102,11 @@ def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
     )
 
 
-def make_working_database(migration: Migration, listener: Listener) -> RestoreResult:
-    """Make the working database from the frozen clone, owned by the target's role through and through."""
+def make_working_database(migration: Migration, listener: Listener) -> WorkingDatabase:
+    """Make the working database from the frozen clone, owned by the target's role through and through.
+
+    Old history is taken out of it as the last act, if the plan says so.
+    """
     plan = migration.plan
     _claim(migration, CREATE_WORKING, migration.working)
     result = (_by_template if plan.transfer == CLONE else _by_dump)(migration, listener)
@@ -98,7 +117,21 @@ def make_working_database(migration: Migration, listener: Listener) -> RestoreRe
         changed = ownership.hand_over(conn, migration.target.address.user, schemas=homes)
     listener(f'{changed} object(s) were handed to role "{migration.target.address.user}"')
     _bring_home(migration, listener)
-    return result
+    return WorkingDatabase(
+        database=result.database,
+        bytes=result.bytes,
+        seconds=result.seconds,
+        reused=result.reused,
+        history=_leave_history(migration, listener),
+    )
+
+
+def _leave_history(migration: Migration, listener: Listener) -> HistoryResult | None:
+    if migration.plan.history_cutoff is None:
+        return None
+    cutoff = datetime.fromisoformat(migration.plan.history_cutoff)
+    with migration.working.connect(read_only=False) as conn:
+        return filter_history(conn, cutoff, migration.id, listener)
 
 
 def _bring_home(migration: Migration, listener: Listener) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_migration.deployments.control import control_of
+from airflow_migration.metadata.history import kept_conditions, read_cutoff
 from airflow_migration.planning.keys import keys_in_use
 from airflow_migration.planning.verification import VerificationResult, verify
 from airflow_migration.progress import Listener
@@ -12,10 +13,12 @@ from airflow_migration.steps.migration import Migration
 def verify_working_database(migration: Migration, listener: Listener) -> VerificationResult:
     """Prove that everything arrived; the result says so or names what did not.
 
-    The target's keys are those that its control plane holds now.
+    The target's keys are those that its control plane holds now. Where history was left behind, what the
+    working database says of it decides which of the clone's rows are compared.
     """
     keys = migration.keys
     with migration.frozen.connect() as clone, migration.working.connect() as working:
+        cutoff = read_cutoff(working, migration.id)
         return verify(
             clone=clone,
             working=working,
@@ -27,4 +30,5 @@ def verify_working_database(migration: Migration, listener: Listener) -> Verific
             runtime=migration.runtime(),
             settings=control_of(migration.target).settings(),
             listener=listener,
+            kept=kept_conditions(clone, cutoff) if cutoff else None,
         )

@@ -26,6 +26,7 @@ def test_every_param_is_taken() -> None:
         "transfer": "dump",
         "target_database": 'a "name"',
         "fernet": "swap",
+        "history_days": 7,
         "backup": False,
         "cron_timetable": "trigger",
         "drain_timeout": 0,
@@ -43,11 +44,16 @@ def test_what_may_become_of_the_key(fernet: str) -> None:
     assert read(fernet=fernet).fernet == fernet
 
 
+@pytest.mark.parametrize("days", [None, 0, 30])
+def test_days_of_history(days: int | None) -> None:
+    assert read(history_days=days).history_days == days
+
+
 def test_defaults_of_the_dag_count_where_nothing_is_given() -> None:
     assert Options.from_params({"drain_timeout": 7}, []).drain_timeout == 7
 
 
-@pytest.mark.parametrize("name", ["source_con_id", "history_days", "Backup", ""])
+@pytest.mark.parametrize("name", ["source_con_id", "history", "Backup", ""])
 def test_an_unknown_param_is_refused_and_named(name: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         Options.from_params({"backup": True}, ["backup", name])
@@ -65,6 +71,11 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
         ("fernet", None),
         ("cron_timetable", "cron"),
         ("on_drain_timeout", "wait"),
+        ("history_days", -1),
+        ("history_days", 1.5),
+        ("history_days", "7"),
+        ("history_days", True),
+        ("history_days", 40_000),
         ("unpause", "all"),
         ("unpause", ""),
     ],

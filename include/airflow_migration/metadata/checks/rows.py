@@ -9,6 +9,7 @@ from psycopg import sql
 
 from airflow_migration.metadata.checks.changed_rows import CHANGED_ROWS
 from airflow_migration.metadata.checks.check import Check, Examination
+from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
 from airflow_migration.metadata.repairs.catalog import Tables
 from airflow_migration.metadata.repairs.dropped import HISTORY
@@ -74,7 +75,7 @@ def query(fault: Fault) -> str:
     return f"SELECT {fault.key} AS key FROM {fault.table} t WHERE {fault.condition};"  # noqa: S608
 
 
-def count_rows(conn: Session, rows: sql.Composable) -> int:
+def _count(conn: Session, rows: sql.Composable) -> int:
     """:param rows: ``FROM … WHERE …``"""
     row = conn.execute(sql.SQL("SELECT count(*) {}").format(rows)).fetchone()
     return int(str(row[0])) if row else 0
@@ -83,7 +84,7 @@ def count_rows(conn: Session, rows: sql.Composable) -> int:
 def _ask_for_fault(fault: Fault, look: Examination) -> Iterator[Finding]:
     if not fault.applies(look.tables, look.crossing):
         return
-    count = count_rows(look.conn, fault.rows())
+    count = _count(look.conn, fault.rows())
     if not count:
         yield Finding(check=fault.id, severity="ok", summary=fault.summary.format(count="No"), sql=query(fault))
         return
@@ -125,7 +126,7 @@ def _ask_for_repeated_failures(look: Examination) -> Iterator[Finding]:
 def _ask_for_lost(removal: Removal, look: Examination) -> Iterator[Finding]:
     if removal.table not in look.tables:
         return
-    count = count_rows(look.conn, sql.SQL("FROM {}").format(sql.Identifier(removal.table)))
+    count = count_rows(look.conn, removal.table)
     if not count:
         return
     what = f"The {count} row(s) of {removal.table}"
