@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_migration.metadata.checks.check import Check, Examination
+from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.repairs import connections, leftovers, sequences, users
 from airflow_migration.metadata.repairs.faults import FIRST_OF_3
@@ -132,13 +133,14 @@ def _ask_for_fab_version(look: Examination) -> Iterator[Finding]:
 def _ask_for_triggers(look: Examination) -> Iterator[Finding]:
     if "kwargs" not in look.tables.get("trigger", {}):
         return
-    row = look.conn.execute("SELECT count(*) FROM trigger").fetchone()
-    count = int(str(row[0])) if row else 0
+    count = count_rows(look.conn, "trigger")
     if count:
+        rows = look.conn.execute("SELECT id, classpath FROM trigger ORDER BY id LIMIT %s", (EXAMPLES,))
         yield Finding(
             check="trigger_kwargs",
             severity="info",
             count=count,
+            evidence=tuple(f"id {row} {classpath}" for row, classpath in rows),
             summary=f"The arguments of {count} trigger(s) are encrypted by the upgrade (2.9)",
             remedy="The upgrade is run with the key that the target will have",
             sql="SELECT id, classpath FROM trigger ORDER BY id;",

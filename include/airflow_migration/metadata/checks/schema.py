@@ -48,11 +48,14 @@ def _ask(look: Examination) -> Iterator[Finding]:
 
 
 def _query(kind: Kind, found: list[Obstacle]) -> str:
-    if kind == "held":
-        return VIEWS.strip() + ";"
+    tables = ", ".join(sorted({f"'{each.change.table}'" for each in found}))
     if not found:
         return ""
-    tables = ", ".join(sorted({f"'{each.change.table}'" for each in found}))
+    if kind == "held":
+        return (
+            f"{VIEWS.strip()}\nUNION ALL SELECT conrelid::regclass::text, confrelid::regclass::text, conname"  # noqa: S608
+            f" FROM pg_constraint WHERE contype = 'f' AND confrelid::regclass::text IN ({tables});"
+        )
     return (
         f"SELECT tablename, indexname FROM pg_indexes WHERE tablename IN ({tables})\n"  # noqa: S608
         "UNION ALL SELECT conrelid::regclass::text, conname FROM pg_constraint"
