@@ -58,7 +58,7 @@ SELECT dag_id, 'task_' || t, {{value}}, date, date + interval '4 s', 4, 'success
 INSERT INTO xcom (dag_id, task_id, {{key}}, key, value, timestamp {{of_xcom}})
 SELECT dag_id, 'task_' || 1 + x % {TASKS}, {{value}}, 'key_' || x / {TASKS},
        convert_to(json_build_object('rows', n, 'path', md5(n::text), 'ok', true)::text, 'UTF8'), date {{xcom}}
-  FROM run, generate_series(0, {{xcoms_of_a_run}} - 1) x;
+  FROM run, generate_series(0, {{xcoms}} / {{runs}} - (n > {{xcoms}} % {{runs}})::int) x;
 INSERT INTO log (dttm, dag_id, task_id, event, execution_date, owner, extra)
 SELECT date, dag_id, 'task_' || t, 'running', date, 'airflow', '{{{{"host_name": "worker-1"}}}}'
   FROM run, generate_series(1, {TASKS}) t;
@@ -105,7 +105,7 @@ def make_source(server: DatabaseAddress, release: str, task_instances: int, xcom
         run="" if old else ", 'scheduled'",
         key="execution_date" if old else "run_id, map_index",
         value="date" if old else f"{RUN_ID}, -1",
-        xcoms_of_a_run=max(xcoms // runs, 1),
+        xcoms=xcoms,
         of_xcom="" if old else ", dag_run_id",
         xcom="" if old else ", (SELECT id FROM dag_run r WHERE r.dag_id = run.dag_id AND r.execution_date = run.date)",
     )

@@ -12,6 +12,7 @@ from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.settings_file import SCHEMA_SETTINGS
 from airflow_migration.exceptions import InvalidInputError, MigrationError
 from airflow_migration.metadata import draining, journal
+from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.planning import homes, privileges, server_checks
@@ -66,9 +67,9 @@ def check(look: Look) -> Iterator[Finding]:
         _programs,
         _control,
         _in_flight,
-        _space,
     ):
         yield from one(look)
+    yield from within_limits(look.there, "space", lambda: _space(look))
 
 
 def _blocker(check_id: str, summary: str, remedy: str) -> Finding:

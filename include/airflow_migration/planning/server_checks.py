@@ -43,10 +43,10 @@ def check_servers(
     """
     yield from check_version(servers[1], plan.target_release)
     yield from _prepared(there)
-    yield from _encoding(there)
+    yield from check_encoding(there)
     yield from _collation_version(there)
     if plan.transfer == DUMP:
-        yield from _locale(there, here)
+        yield from check_sorting(there, here)
     yield from _timeouts(there)
 
 
@@ -89,7 +89,8 @@ def _prepared(there: Session) -> Iterator[Finding]:
         )
 
 
-def _encoding(there: Session) -> Iterator[Finding]:
+def check_encoding(there: Session) -> Iterator[Finding]:
+    """Whether the source holds text as Airflow's migrations expect it."""
     row = there.execute("SELECT current_setting('server_encoding')").fetchone()
     encoding = str(row[0]) if row else ""
     if encoding != "UTF8":
@@ -117,7 +118,8 @@ def _collation_version(there: Session) -> Iterator[Finding]:
         )
 
 
-def _locale(there: Session, here: Session) -> Iterator[Finding]:
+def check_sorting(there: Session, here: Session) -> Iterator[Finding]:
+    """Whether a database that is restored on the target's server sorts otherwise."""
     old = there.execute(_LOCALE + "current_database()").fetchone()
     new = here.execute(_LOCALE + "'template0'").fetchone()
     if old != new:
