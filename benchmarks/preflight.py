@@ -194,12 +194,13 @@ def each_check(*where: Any) -> dict[str, float]:
         crossing = Crossing.between(head, target_head)
         tables = read_tables(conn)
         look = Examination(conn=conn, tables=tables, crossing=crossing, head=head, target_head=target_head)
-        seconds = {}
+        seconds: dict[str, float] = {}
         for check in checks_for(tables):
             if check.concerns(crossing):
                 started = time.monotonic()
                 within_limits(conn, check.ids[0], partial(check.ask, look))
-                seconds[check.ids[0]] = round(time.monotonic() - started, 2)
+                taken = time.monotonic() - started
+                seconds[check.ids[0]] = round(seconds.get(check.ids[0], 0.0) + taken, 2)
     return dict(sorted(seconds.items(), key=lambda pair: -pair[1])[:SLOWEST])
 
 
