@@ -270,7 +270,7 @@ def story(
     before = {dag_id: scheduled(source.database, dag_id, "execution_date") for dag_id in SCHEDULED}
     run = plan_migration(
         source.database,
-        source.database.on(f"moved {source.release}"),
+        source.database.on(f"{source.database.database} moved"),
         fernet_key=fernet_key,
         runtimes=runtimes,
         dags_folder=folder / "dags",

@@ -65,7 +65,7 @@ def test_a_migration_with_history_days_ends_verified(
             session.execute("DELETE FROM task_instance WHERE dag_id = 'hourly'")
         add_runs(session, hourly(200))
     environments = {hop: str(runtimes.prepare(hop, lambda line: None)) for hop in hops}
-    target = (newer_server if transfer == "dump" else source).on(f"moved {release}")
+    target = (newer_server if transfer == "dump" else source).on(f"{source.database} moved")
     connect("migration_source", source, secret_fernet_key=fernet_key.reveal())
     connect(
         "migration_target",
@@ -106,7 +106,7 @@ def test_a_row_lost_beside_the_old_history_is_noticed(
     connect("migration_source", source, secret_fernet_key=fernet_key.reveal())
     connect(
         "migration_target",
-        source.on("moved with a loss"),
+        source.on(f"{source.database} moved"),
         control={"kind": "env_file", "path": str(target_env)},
         runtime={"kind": "venv", "environments": {"3.3.2": str(runtimes.prepare("3.3.2", lambda line: None))}},
     )
