@@ -54,6 +54,10 @@ class Control(Protocol):
         """Settings of the deployment that decide what its own commands do to the database."""
         ...
 
+    def read_settings(self, names: Sequence[str]) -> Mapping[str, str]:
+        """The values of any settings, named as environment variables; of those that are set."""
+        ...
+
     def check(self, database: str) -> None:
         """See whether the deployment could be pointed to this database; changes nothing.
 
@@ -99,8 +103,11 @@ class FileControl:
         return self._file().fernet_keys()
 
     def settings(self) -> Mapping[str, str]:
+        return self.read_settings(SETTINGS)
+
+    def read_settings(self, names: Sequence[str]) -> Mapping[str, str]:
         file = self._file()
-        return {name: value for name in SETTINGS if (value := file.get(name))}
+        return {name: value for name in names if (value := file.get(name))}
 
     def check(self, database: str) -> None:
         self._file().check(database)
@@ -161,6 +168,9 @@ class ManualControl:
         return self._keys
 
     def settings(self) -> Mapping[str, str]:
+        return {}
+
+    def read_settings(self, names: Sequence[str]) -> Mapping[str, str]:
         return {}
 
     def check(self, database: str) -> None:

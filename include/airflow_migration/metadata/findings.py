@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+EXAMPLES = 10
+"""Most keys of rows in one finding."""
+
 Severity = Literal["ok", "info", "warning", "blocker"]
 
 
@@ -17,9 +20,11 @@ class Finding:
         ``blocker`` must be mended by a person first
     :param summary: one sentence
     :param count: rows concerned
-    :param evidence: keys of some of the rows, at most a few
+    :param evidence: keys of some of the rows, at most ten
     :param remedy: what will be done, or what to do
     :param repair: id of the repair that mends it, None when none is needed or none exists
+    :param hops: releases of the plan's upgrades that meet it; empty when it concerns the migration as a whole
+    :param sql: query that finds the rows, to be run in the source with psql as it stands; empty when none does
     """
 
     check: str
@@ -29,3 +34,5 @@ class Finding:
     evidence: tuple[str, ...] = ()
     remedy: str = ""
     repair: str | None = None
+    hops: tuple[str, ...] = ()
+    sql: str = ""

@@ -12,14 +12,22 @@ from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.settings_file import SCHEMA_SETTINGS
 from airflow_migration.exceptions import InvalidInputError, MigrationError
 from airflow_migration.metadata import draining, journal
+from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
-from airflow_migration.planning import homes, privileges
+from airflow_migration.planning import homes, privileges, server_checks
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import NAME_BYTES, ServerDescription, database_exists
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import amount
+
+_SIZES = (
+    "SELECT relname, pg_total_relation_size(oid) FROM pg_class"
+    " WHERE oid IN (to_regclass('task_instance'), to_regclass('xcom'), to_regclass('dag_run'), to_regclass('log'))"
+    " ORDER BY 2 DESC"
+)
+"""The tables that are large in every deployment, indexes and all."""
 
 TARGET_IS_FRESH = "target_is_fresh"
 PRIVILEGES = privileges.PRIVILEGES
@@ -55,12 +63,13 @@ def check(look: Look) -> Iterator[Finding]:
         _target_privileges,
         _foreign_sessions,
         _server_versions,
+        _servers,
         _programs,
         _control,
         _in_flight,
-        _space,
     ):
         yield from one(look)
+    yield from within_limits(look.there, "space", lambda: _space(look))
 
 
 def _blocker(check_id: str, summary: str, remedy: str) -> Finding:
@@ -247,6 +256,10 @@ def _server_versions(look: Look) -> Iterator[Finding]:
         )
 
 
+def _servers(look: Look) -> Iterator[Finding]:
+    yield from server_checks.check_servers(look.plan, look.servers, look.there, look.here)
+
+
 def _programs(look: Look) -> Iterator[Finding]:
     wanted: list[tuple[str, int]] = []
     if look.plan.needs_dump:
@@ -325,8 +338,11 @@ def _space(look: Look) -> Iterator[Finding]:
     copies = (
         "2.5 times that" if look.plan.transfer == CLONE else "that on the source's and 1.5 times that on the target's"
     )
+    rows = look.there.execute(_SIZES).fetchall()
     yield Finding(
         check="space",
         severity="info",
         summary=f"the source has {amount(size, 'bytes')}; the server's disk must have {copies} to spare",
+        evidence=tuple(f"{table}: {amount(int(str(used)), 'bytes')}" for table, used in rows),
+        sql=_SIZES + ";",
     )

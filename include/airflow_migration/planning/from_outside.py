@@ -19,7 +19,13 @@ from airflow_migration.planning import history
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_source_keys
 from airflow_migration.planning.keys import SWAP, Keys
-from airflow_migration.planning.preflight import STATEMENT_TIMEOUT, check_rows, release_name, see_users
+from airflow_migration.planning.preflight import (
+    STATEMENT_TIMEOUT,
+    check_rows,
+    release_name,
+    see_users,
+    take_one_snapshot,
+)
 from airflow_migration.planning.verification import VerificationResult, verify
 from airflow_migration.postgres.databases import database_size
 from airflow_migration.progress import Listener
@@ -57,6 +63,7 @@ def look_at_source(
     """
     goal = releases.release(to) if to else releases.newest()
     with source.address.connect(statement_timeout=STATEMENT_TIMEOUT) as conn:
+        take_one_snapshot(conn)
         head = releases.read_head(conn)
         see_users(conn, source, head)
         hops = plan_hops(head, goal.version)

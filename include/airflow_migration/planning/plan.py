@@ -93,7 +93,8 @@ class Plan:
         values["options"] = Options(**options)
         values["hops"] = tuple(Hop(**hop) for hop in values["hops"])
         values["findings"] = tuple(
-            Finding(**(finding | {"evidence": tuple(finding["evidence"])})) for finding in values["findings"]
+            Finding(**(finding | {name: tuple(finding.get(name, ())) for name in ("evidence", "hops")}))
+            for finding in values["findings"]
         )
         return cls(**values)
 
@@ -110,7 +111,7 @@ class Plan:
             "",
             "What was found:",
             "",
-            *(f"- *{finding.severity}*: {finding.summary}" for finding in self.findings if finding.severity != "ok"),
+            *(f"- {_in_words(finding)}" for finding in self.findings if finding.severity != "ok"),
         ]
         return "\n".join(lines)
 
@@ -153,6 +154,11 @@ class Plan:
         else:
             sentences.append("Exactly the DAGs that were active are unpaused.")
         return sentences
+
+
+def _in_words(finding: Finding) -> str:
+    met = f" (upgrade to {' and '.join(finding.hops)})" if finding.hops else ""
+    return f"*{finding.severity}*: {finding.summary}{met}"
 
 
 def chosen_names(plan: Plan) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from psycopg import IsolationLevel
 
 from airflow_migration.deployments.control import ManualControl, control_of
 from airflow_migration.deployments.deployment import Deployment
@@ -16,6 +18,7 @@ from airflow_migration.planning import continuity, cron_timetables, fitness, his
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
+from airflow_migration.planning.log_checks import check_logs
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
 from airflow_migration.planning.users_and_roles import check_users
@@ -23,8 +26,8 @@ from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import ServerDescription, database_size, describe_server
 from airflow_migration.progress import Listener
 
-STATEMENT_TIMEOUT = 300.0
-"""Seconds that one question to the live source may take."""
+STATEMENT_TIMEOUT = 120.0
+"""Seconds that one question to the live source may take; a check that takes longer has no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ def draw_plan(
         source.address.connect(statement_timeout=STATEMENT_TIMEOUT) as there,
         target.address.maintenance().connect(statement_timeout=STATEMENT_TIMEOUT) as here,
     ):
+        take_one_snapshot(there)
         head = releases.read_head(there)
         users_schema = see_users(there, source, head)
         if control_run is not None:
@@ -127,15 +131,28 @@ def draw_plan(
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.
         if not any(finding.check == fitness.PRIVILEGES for finding in findings):
-            findings += [*check_keys(there, keys, options.fernet, target), *check_rows(there, hops)]
-            findings += [*continuity.check(there, plan), *check_users(there, goal, target)]
-            findings += history.check(there, plan.history_cutoff, kept=options.backup)
+            findings += checks.within_limits(
+                there, "fernet_key", lambda: check_keys(there, keys, options.fernet, target)
+            )
+            findings += check_rows(there, hops)
+            findings += checks.within_limits(there, "catch_up", lambda: continuity.check(there, plan))
+            findings += checks.within_limits(there, "log_folder", lambda: check_logs(there, source, target))
+            findings += checks.within_limits(there, "users_and_roles", lambda: check_users(there, goal, target))
+            findings += checks.within_limits(
+                there, "history_days", lambda: history.check(there, plan.history_cutoff, kept=options.backup)
+            )
     settings = _settings(target)
     missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
     findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     return _with(plan, findings, missing)
+
+
+def take_one_snapshot(there: Session) -> None:
+    """All questions see the live source at one moment, and cannot change it."""
+    there.isolation_level = IsolationLevel.REPEATABLE_READ
+    there.read_only = True
 
 
 def see_users(conn: Session, source: Deployment, head: str) -> str | None:
@@ -239,10 +256,12 @@ def _refuse_same_database(plan: Plan, servers: tuple[ServerDescription, ServerDe
         )
 
 
-def check_rows(conn: Session, hops: tuple[Hop, ...]) -> Iterator[Finding]:
+def check_rows(conn: Session, hops: tuple[Hop, ...]) -> tuple[Finding, ...]:
     """What the migrations of the path would stumble over."""
-    if hops:
-        yield from checks.find_problems(conn, head=hops[0].from_head, target_head=hops[-1].head)
+    if not hops:
+        return ()
+    path = [(hop.release, hop.head) for hop in hops]
+    return checks.find_problems(conn, head=hops[0].from_head, target_head=hops[-1].head, path=path)
 
 
 def _refuse_blockers(findings: Sequence[Finding]) -> None:

@@ -49,6 +49,7 @@ BAD_VALUES = r"""(VALUES ('fine', '{"a": [1]}'::bytea), ('none', NULL), ('empty'
 NEW_XCOM = f"""INSERT INTO xcom (key, value, timestamp, dag_id, task_id, run_id, map_index, dag_run_id)
     SELECT v.key, v.value, now(), t.dag_id, t.task_id, t.run_id, t.map_index, t.id FROM
     (SELECT i.*, r.id FROM task_instance i JOIN dag_run r USING (dag_id, run_id) LIMIT 1) t, {BAD_VALUES}"""
+UNCHECKED = "SET session_replication_role = replica; {}; SET session_replication_role = origin"
 FEW_XCOMS = "DELETE FROM xcom; "
 
 CASES = (
@@ -121,6 +122,40 @@ CASES = (
         INSERT INTO ab_permission_view (id) VALUES (9001);
         INSERT INTO ab_permission_view_role (id, permission_view_id) VALUES (9001, 9001)""",
         origins=(("ab_permission_view", 1), ("ab_permission_view_role", 1))),
+    # Loaded with pg_restore --disable-triggers, or from a server where the foreign keys were missing.
+    Case(check="task_instance_without_run", source="2.2.5", count=2, statement=UNCHECKED.format("""
+        INSERT INTO task_instance (dag_id, task_id, run_id, pool, pool_slots)
+        VALUES ('hourly', 'a', 'gone', 'default_pool', 1), ('hourly', 'b', 'gone', 'default_pool', 1)"""),
+        origins=(("task_instance", 2),)),
+    *(
+        Case(check=f"{table}_without_task_instance", source=source, count=1, target="3.3.2", origins=((table, 1),),
+            statement=UNCHECKED.format(f"""INSERT INTO {table} (dag_id, task_id, run_id, map_index, {columns})
+            VALUES ('d', 'nobody', 'r', -1, {values})"""))
+        for source in ("2.10.5", "2.11.2") for table, columns, values in (
+            ("xcom", "dag_run_id, key, timestamp", "-1, 'k', now()"),
+            ("task_map", "length", "1"),
+            ("task_fail", "start_date", "now()"),
+            ("rendered_task_instance_fields", "rendered_fields", "'{}'"),
+            ("task_instance_note", "created_at, updated_at", "now(), now()"),
+            ("task_instance_history", "try_number, pool, pool_slots", "1, 'default_pool', 1"),
+            ("task_reschedule", "try_number, start_date, end_date, duration, reschedule_date",
+                "1, now(), now(), 1, now()"))
+    ),
+    *(
+        Case(check=f"{table.split()[0]}_dangling", source="2.10.5", count=1, target="3.3.2",
+            origins=((table.split()[0], 1),),
+            statement=UNCHECKED.format(f"INSERT INTO {table} VALUES ({values})"))
+        for table, values in (
+            ("dag_schedule_dataset_reference", "-1, 'gone', now(), now()"),
+            ("dag_schedule_dataset_alias_reference", "-1, 'gone', now(), now()"),
+            ("task_outlet_dataset_reference", "-1, 'gone', 't', now(), now()"),
+            ("dataset_dag_run_queue", "-1, 'gone', now()"),
+            ("dataset_alias_dataset", "-1, -1"),
+            ("dataset_alias_dataset_event", "-1, -1"),
+            ("dagrun_dataset_event", "-1, -1"),
+            ("ab_user_role (id, user_id, role_id)", "901, -1, -1"),
+            ("ab_permission_view_role (id, permission_view_id, role_id)", "901, -1, -1"))
+    ),
     # Measured with real upgrades: NUL and NaN abort 3.0.6, only NUL 3.1.8, neither 3.3.2.
     Case(check="xcom_not_json", source="2.10.5", count=6, target="3.0.6", statement=FEW_XCOMS + NEW_XCOM,
         origins=(("xcom", 6),)),

@@ -20,6 +20,10 @@ from airflow_migration.exceptions import (
     ServerUnreachableError,
 )
 from airflow_migration.metadata import journal, pausing
+from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.releases import read_head
+from airflow_migration.metadata.users_schema import find_users_schema
+from airflow_migration.planning import server_checks
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres import databases
 from airflow_migration.postgres.address import DatabaseAddress, Session
@@ -517,7 +521,11 @@ def test_users_of_another_application_are_left_alone(case: Case) -> None:
     move_users(case, "other")
     case.on_source("CREATE TABLE other.dashboard (owner int REFERENCES other.ab_user)")
     case.on_source(f"ALTER TABLE other.dashboard OWNER TO {sql.Identifier(case.role.user).as_string()}")
-    assert case.plan().users_schema is None
+    # They are not Airflow's, which has none then: 2.0 stops at that (measured 1.10.15 → 2.11.2).
+    with case.refused(PreflightError, "table ab_user"):
+        case.plan()
+    with case.source.address.connect() as conn:
+        assert find_users_schema(conn, read_head(conn)) is None
 
 
 def test_users_in_two_other_schemas(case: Case) -> None:
@@ -582,3 +590,134 @@ def test_every_finding_is_told_to_the_listener(case: Case) -> None:
     plan = case.plan(heard=heard)
     for finding in plan.findings:
         assert any(finding.summary in line for line in heard)
+
+
+def found(plan: Plan, check: str) -> Finding:
+    (finding,) = [each for each in plan.findings if each.check == check]
+    return finding
+
+
+def test_a_prepared_transaction_keeps_the_clone_from_being_made(case: Case) -> None:
+    with case.superuser.on(case.source.address.database).connect(read_only=False) as conn:
+        transaction = conn.xid(1, "left", "over")
+        conn.tpc_begin(transaction)
+        conn.execute("SELECT 1")
+        conn.tpc_prepare()
+        try:
+            with case.refused(PreflightError, "prepared transaction", case.superuser.user):
+                case.plan()
+        finally:
+            conn.tpc_rollback()
+    case.plan()
+
+
+def test_time_limits_of_roles_and_of_the_database_are_named(case: Case) -> None:
+    name, role = case.source.address.database, case.role.user
+    with case.superuser.connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = '90s'").format(sql.Identifier(name)))
+        conn.execute(sql.SQL("ALTER ROLE {} SET lock_timeout = '7s'").format(sql.Identifier(role)))
+        conn.execute(sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = 0").format(
+            sql.Identifier(name)))  # fmt: skip
+    limits = found(case.plan(), "statement_timeout")
+    assert (limits.severity, limits.count) == ("info", 2)
+    assert any("statement_timeout=90s" in each for each in limits.evidence)
+    assert any("lock_timeout=7s" in each and role in each for each in limits.evidence)
+
+
+def test_a_database_that_is_not_in_utf8(case: Case) -> None:
+    with case.superuser.connect(read_only=False, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE in_latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    assert not [each for each in case.plan().findings if each.check == "encoding"]
+    # The names of the roles of these tests are none in Latin 1, so no plan is made of it.
+    with case.superuser.on("in_latin1").connect() as there:
+        (encoding,) = server_checks.check_encoding(there)
+    assert encoding.severity == "warning"
+    assert "LATIN1" in encoding.summary
+
+
+def test_a_collation_of_another_version_of_the_system(case: Case) -> None:
+    name = case.source.address.database
+    with case.superuser.connect(read_only=False, autocommit=True) as conn:
+        row = conn.execute("SELECT datcollversion FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if row == (None,):
+            pytest.skip("the collation of this server has no version")
+        conn.execute("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = %s", (name,))
+    assert "1.0" in found(case.plan(), "collation_version").summary
+
+
+def test_another_way_of_sorting_is_said_where_the_database_is_dumped(case: Case) -> None:
+    with case.superuser.connect(read_only=False, autocommit=True) as conn:
+        row = conn.execute("SELECT datcollate FROM pg_database WHERE datname = 'template0'").fetchone()
+        other = "C" if row and row[0] != "C" else "C.UTF-8"
+        conn.execute(
+            sql.SQL(
+                "CREATE DATABASE sorted_otherwise TEMPLATE template0 ENCODING UTF8 LC_COLLATE {0} LC_CTYPE {0}"
+            ).format(sql.Literal(other))
+        )
+    with case.superuser.on("sorted_otherwise").connect() as there, case.superuser.connect() as here:
+        (finding,) = server_checks.check_sorting(there, here)
+        assert not list(server_checks.check_sorting(here, here))
+    assert finding.severity == "info"
+    assert other in finding.summary
+
+
+def test_the_large_tables_are_told_with_their_sizes(case: Case) -> None:
+    space = found(case.plan(), "space")
+    assert {each.partition(":")[0] for each in space.evidence} == {"task_instance", "xcom", "dag_run", "log"}
+
+
+def log_control(path: Path, **settings: str) -> dict[str, str]:
+    path.write_text("".join(f"AIRFLOW__LOGGING__{name}={value}\n" for name, value in settings.items()))
+    return {"kind": "env_file", "path": str(path)}
+
+
+def test_logs_that_the_target_looks_for_elsewhere(case: Case, tmp_path: Path) -> None:
+    assert found(case.plan(), "log_folder").severity == "info", "neither can be seen"
+    old = log_control(tmp_path / "old.env", REMOTE_LOGGING="True", REMOTE_BASE_LOG_FOLDER="s3://never-shown/logs")
+    new = log_control(tmp_path / "new.env", REMOTE_LOGGING="True", REMOTE_BASE_LOG_FOLDER="s3://others/logs")
+    case.source = replace(case.source, control=old)
+    case.target = replace(case.target, control=new)
+    logs = found(case.plan(), "log_folder")
+    assert (logs.severity, logs.evidence) == ("warning", ("remote_base_log_folder",))
+    assert "never-shown" not in str(logs)
+    case.target = replace(case.target, control=old)
+    assert not [each for each in case.plan().findings if each.check == "log_folder"]
+
+
+def test_old_names_of_the_settings_of_logging(case: Case, tmp_path: Path) -> None:
+    old = tmp_path / "airflow.cfg"
+    old.write_text("[core]\nremote_base_log_folder = s3://ours/logs\n")
+    case.source = replace(case.source, control={"kind": "airflow_cfg", "path": str(old)})
+    new = log_control(tmp_path / "new.env", REMOTE_BASE_LOG_FOLDER="s3://ours/logs")
+    case.target = replace(case.target, control=new)
+    assert not [each for each in case.plan().findings if each.check == "log_folder"]
+
+
+def test_every_finding_of_the_rows_says_which_upgrade_meets_it(case: Case) -> None:
+    plan = case.plan()
+    releases = [hop.release for hop in plan.hops]
+    assert len(releases) == 2
+    assert found(plan, "connection_type").hops == (releases[0],)
+    assert found(plan, "xcom_not_json").hops == (releases[1],)
+    assert found(plan, "sequence_behind").hops == tuple(releases)
+    assert found(plan, "space").hops == ()
+
+
+def test_a_refused_plan_names_every_blocker_and_keeps_all_findings(case: Case) -> None:
+    case.on_source("DROP INDEX idx_log_dag")
+    with case.source.address.connect(read_only=False) as conn:
+        conn.execute("CREATE TABLE backfill (id int)")
+    with pytest.raises(PreflightError, match=r"idx_log_dag.*table backfill") as caught:
+        case.plan()
+    checks = {str(finding["check"]) for finding in caught.value.findings}
+    assert {"schema_object_missing", "schema_object_in_the_way", "connection_type", "space"} <= checks
+
+
+def test_a_locked_table_leaves_its_checks_without_an_answer_and_the_plan_is_made(case: Case) -> None:
+    with case.superuser.on(case.source.address.database).connect(read_only=False) as conn:
+        conn.execute("LOCK TABLE xcom IN ACCESS EXCLUSIVE MODE")
+        plan = case.plan()
+    for check in ("xcom_not_json", "xcom_without_task_instance"):
+        assert found(plan, check).severity == "warning"
+        assert "no answer" in found(plan, check).summary
+    assert found(plan, "connection_type").count > 0

@@ -58,6 +58,21 @@ def test_a_plan_comes_back_from_json_as_it_was(plan: Plan) -> None:
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
+def test_a_plan_of_before_findings_had_hops_and_queries_is_read() -> None:
+    data = json.loads(json.dumps(PLAN.to_json()))
+    for finding in data["findings"]:
+        del finding["hops"], finding["sql"]
+    assert Plan.from_json(data) == PLAN
+
+
+def test_the_words_say_which_upgrade_meets_a_finding() -> None:
+    met = Finding(check="c", severity="blocker", summary="a row stops it", hops=("2.11.2", "3.3.2"), sql="SELECT 1;")
+    plan = replace(PLAN, findings=(met,))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert "2.11.2 and 3.3.2" in plan.in_words().partition("What was found")[2]
+    assert "SELECT 1" not in plan.in_words()
+
+
 def test_the_json_handed_in_is_not_changed() -> None:
     data = json.loads(json.dumps(PLAN.to_json()))
     Plan.from_json(data)

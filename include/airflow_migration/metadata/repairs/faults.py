@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from psycopg import sql
 
@@ -48,7 +49,9 @@ class Fault:
     :param since: the migration before which nothing needs to be done, as it removes the rows itself
     :param always: whether the rows are met on every way to `revision` or beyond
     :param summary: sentence with ``{count}``
-    :param movable: False when only a person can decide; the check is then a blocker
+    :param also: further migrations that meet them
+    :param movable: False when nothing is moved
+    :param severity: of the check where nothing is moved
     """
 
     id: str
@@ -62,19 +65,29 @@ class Fault:
     without: str | None = None
     since: str | None = None
     always: bool = False
+    also: tuple[str, ...] = ()
     movable: bool = True
+    severity: Literal["info", "warning", "blocker"] = "blocker"
     remedy: str = ""
 
     def rows(self) -> sql.Composed:
         """``FROM … t WHERE …``."""
         return sql.SQL("FROM {} t WHERE {}").format(sql.Identifier(self.table), sql.SQL(self.condition))
 
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """The migrations that ask for it."""
+        return (self.revision, *self.also)
+
+    def met_on(self, crossing: Crossing) -> bool:
+        """Whether a stretch runs the migrations in question."""
+        return any(map(crossing.reaches if self.always else crossing.crosses, self.revisions))
+
     def applies(self, tables: Tables, crossing: Crossing) -> bool:
         """Whether this hop would meet such rows in this database."""
         has: Mapping[str, Column] = tables.get(self.table, {})
-        meets = crossing.reaches(self.revision) if self.always else crossing.crosses(self.revision)
         return (
-            meets
+            self.met_on(crossing)
             and (self.since is None or crossing.starts_after(self.since))
             and all(column in has for column in self.columns)
             and self.without not in has
@@ -93,6 +106,26 @@ def _no_task_instance(table: str, revision: str, tables: Tables) -> Fault:
         reason="'no task instance, or no run, of that dag, task and execution date'",
         key=_TASK_KEY,
         revision=revision,
+        summary=f"{{count}} row(s) of {table} belong to no task instance",
+    )
+
+
+def _no_task_instance_of_run(table: str, *also: str) -> Fault:
+    """From 2.2 or 2.3 on a foreign key forbids them; one that is missing, or was switched off, does not.
+
+    d59cbbef95eb makes all these foreign keys anew. The database may have got its rows from `pg_restore
+    --disable-triggers` or from another server's dump, where nothing was checked.
+    """
+    return Fault(
+        id=f"{table}_without_task_instance",
+        table=table,
+        columns=("dag_id", "task_id", "run_id", "map_index"),
+        condition="""NOT EXISTS (SELECT FROM task_instance i WHERE i.dag_id = t.dag_id AND i.task_id = t.task_id
+    AND i.run_id = t.run_id AND i.map_index = t.map_index)""",
+        reason="'no task instance of that dag, task, run and map index'",
+        key="concat_ws(' ', t.dag_id, t.task_id, t.run_id, t.map_index)",
+        revision="d59cbbef95eb",
+        also=also,
         summary=f"{{count}} row(s) of {table} belong to no task instance",
     )
 
@@ -131,6 +164,26 @@ def history_faults(tables: Tables) -> tuple[Fault, ...]:
     )
 
 
+_NO_RUN_OF_ID = Fault(  # 2.9.2 makes the foreign key anew
+    id="task_instance_without_run",
+    table="task_instance",
+    columns=("dag_id", "task_id", "run_id"),
+    condition="NOT EXISTS (SELECT FROM dag_run r WHERE r.dag_id = t.dag_id AND r.run_id = t.run_id)",
+    reason="'no run of that dag and run id'",
+    key="concat_ws(' ', t.dag_id, t.task_id, t.run_id)",
+    revision="686269002441",
+    summary="{count} task instance(s) belong to no dag run",
+)
+_NO_TASK_INSTANCE_OF_RUN = (
+    _no_task_instance_of_run("task_reschedule"),
+    _no_task_instance_of_run("rendered_task_instance_fields"),
+    _no_task_instance_of_run("task_fail"),
+    _no_task_instance_of_run("xcom"),
+    _no_task_instance_of_run("task_map", "c804e5c76e3e"),
+    _no_task_instance_of_run("task_instance_note"),
+    _no_task_instance_of_run("task_instance_history"),
+)
+
 _OLD_XCOM_KEYS = (  # 2.0.0 makes dag, task, key and date the primary key
     Fault(
         id="xcom_without_key",
@@ -158,7 +211,55 @@ _OLD_XCOM_KEYS = (  # 2.0.0 makes dag, task, key and date the primary key
     ),
 )
 
+
+def _dangling(table: str, parents: Mapping[str, tuple[str, str]], revision: str, *, always: bool = False) -> Fault:
+    """Rows that point at nothing; `revision` makes the foreign keys anew.
+
+    :param parents: column → table and column that it refers to
+    """
+    return Fault(
+        id=f"{table}_dangling",
+        table=table,
+        columns=tuple(parents),
+        condition=" OR ".join(
+            f"(t.{column} IS NOT NULL AND NOT EXISTS (SELECT FROM {parent} p WHERE p.{key} = t.{column}))"
+            for column, (parent, key) in parents.items()
+        ),
+        reason=f"'refers to a row that is not there ({', '.join(parent for parent, _ in parents.values())})'",
+        key=f"concat_ws(' ', {', '.join(f't.{column}' for column in parents)})",
+        revision=revision,
+        always=always,
+        summary=f"{{count}} row(s) of {table} refer to a row that is not there",
+    )
+
+
+_ASSET_NAMES = "05234396c6fc"
+_DAG, _DATASET, _ALIAS, _EVENT = ("dag", "dag_id"), ("dataset", "id"), ("dataset_alias", "id"), ("dataset_event", "id")
+
+# 2.10.3 and later lack the foreign key from dag_schedule_dataset_alias_reference to dag: 5f2621c13b39 makes another
+# one under its name.
+DANGLING = (
+    _dangling("dag_schedule_dataset_reference", {"dataset_id": _DATASET, "dag_id": _DAG}, _ASSET_NAMES),
+    _dangling("dag_schedule_dataset_alias_reference", {"alias_id": _ALIAS, "dag_id": _DAG}, _ASSET_NAMES),
+    _dangling("task_outlet_dataset_reference", {"dataset_id": _DATASET, "dag_id": _DAG}, _ASSET_NAMES),
+    _dangling("dataset_dag_run_queue", {"dataset_id": _DATASET, "target_dag_id": _DAG}, _ASSET_NAMES),
+    _dangling("dataset_alias_dataset", {"alias_id": _ALIAS, "dataset_id": _DATASET}, _ASSET_NAMES),
+    _dangling("dataset_alias_dataset_event", {"alias_id": _ALIAS, "event_id": _EVENT}, _ASSET_NAMES),
+    _dangling("dagrun_dataset_event", {"dag_run_id": ("dag_run", "id"), "event_id": _EVENT}, _ASSET_NAMES),
+    # FAB provider 3.5, 0001
+    _dangling("ab_user_role", {"user_id": ("ab_user", "id"), "role_id": ("ab_role", "id")}, FIRST_OF_3, always=True),
+    _dangling(
+        "ab_permission_view_role",
+        {"permission_view_id": ("ab_permission_view", "id"), "role_id": ("ab_role", "id")},
+        FIRST_OF_3,
+        always=True,
+    ),
+)
+
 OTHER_FAULTS = (
+    _NO_RUN_OF_ID,
+    *_NO_TASK_INSTANCE_OF_RUN,
+    *DANGLING,
     Fault(  # 3.0.0: name and uri become 1500 characters
         id="dataset_uri_too_long",
         table="dataset",

@@ -7,9 +7,6 @@ the escape for NUL to 3.0 and 3.1 (3.3 strips it).
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-
 from psycopg import sql
 
 from airflow_migration.metadata.repairs.catalog import Tables
@@ -24,9 +21,8 @@ CAST = "eed27faa34e3"
 NULLS_NAN = "509b94a1042d"  # 3.1.8
 STRIPS_NUL = "d2f4e1b3c5a7"  # 3.3.2
 
-# get_byte, as the migration has it, aborts on an empty value.
-_PICKLES = r"SELECT count(*) FROM xcom WHERE substring(value FROM 1 FOR 1) = '\x80'"
-_SUSPECT = r"t.value IS NOT NULL AND substring(t.value FROM 1 FOR 1) <> '\x80'"
+SUSPECT = r"t.value IS NOT NULL AND substring(t.value FROM 1 FOR 1) <> '\x80'"
+"""Of xcom t: what is cast. get_byte, as the migration has it, aborts on an empty value."""
 
 # What the migration does to one value, step by step; `body` in; `problem` out, NULL when it passes, and
 # `altered` when it passes only because the migration rewrites it.
@@ -62,34 +58,6 @@ _CLASSIFY = r"""
     END IF;
 """
 
-# A DO block may run where nothing may be written; it answers through a setting of the session.
-_PROBE = r"""
-DO $probe$
-DECLARE
-    body bytea; words text; stripped text; problem text; altered boolean;
-    probed bigint := 0; rewritten bigint := 0; finished boolean := true;
-    counts jsonb := '{{}}'; stop timestamptz := clock_timestamp() + {seconds} * interval '1 second';
-BEGIN
-    FOR body IN SELECT t.value FROM xcom t WHERE {suspect} LOOP
-        {classify}
-        probed := probed + 1;
-        IF problem IS NOT NULL THEN
-            counts := counts || jsonb_build_object(problem, coalesce((counts ->> problem)::bigint, 0) + 1);
-        ELSIF altered THEN
-            rewritten := rewritten + 1;
-        END IF;
-        IF probed % 1000 = 0 AND clock_timestamp() > stop THEN
-            finished := false;
-            EXIT;
-        END IF;
-    END LOOP;
-    PERFORM set_config('airflow_migration.xcoms', jsonb_build_object(
-        'probed', probed, 'finished', finished, 'counts', counts,
-        'rewritten', rewritten)::text, false);
-END
-$probe$
-"""
-
 _FUNCTION = r"""
 CREATE OR REPLACE FUNCTION pg_temp.airflow_migration_xcom_problem(body bytea) RETURNS text
 LANGUAGE plpgsql AS $function$
@@ -103,60 +71,28 @@ $function$
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class XComProbe:
-    """What the cast would meet.
-
-    :param pickles: values that Airflow itself moves to its table ``_xcom_archive``
-    :param probed: other values looked at; all of them when `finished`
-    :param rewritten: values that pass, but without the NUL characters, NaN or Infinity that they hold
-    :param problems: pairs of what is wrong and how often
-    """
-
-    pickles: int
-    probed: int
-    finished: bool
-    rewritten: int
-    problems: tuple[tuple[str, int], ...]
-
-
 def applies(tables: Tables, crossing: Crossing) -> bool:
     """Whether this hop casts the column, and there is something to cast."""
     value = tables.get("xcom", {}).get("value")
     return crossing.crosses(CAST) and value is not None and value.type == "bytea"
 
 
-def probe(conn: Session, crossing: Crossing, *, seconds: float = 20.0) -> XComProbe:
-    """Try the cast on every value, changing nothing; runs in a read-only transaction too.
-
-    :param seconds: when to stop looking; measured at 17 s a million values
-    """
-    number = conn.execute(_PICKLES).fetchone()
-    text = _PROBE.format(classify=_classify(crossing), seconds=float(seconds), suspect=_SUSPECT)
-    conn.execute(sql.SQL(text))
-    answer = conn.execute("SELECT current_setting('airflow_migration.xcoms')").fetchone()
-    assert number is not None
-    assert answer is not None
-    found = json.loads(str(answer[0]))
-    return XComProbe(
-        pickles=int(str(number[0])),
-        probed=found["probed"],
-        finished=found["finished"],
-        rewritten=found["rewritten"],
-        problems=tuple(sorted(found["counts"].items())),
-    )
-
-
 def move_uncastable(conn: Session, entry: Entry, crossing: Crossing) -> int:
     """Move the values at which the upgrade would abort; pickles are left to Airflow's own archive."""
-    conn.execute(sql.SQL(_FUNCTION.format(classify=_classify(crossing))))
+    conn.execute(sql.SQL(problem_function(crossing)))
     problem = "pg_temp.airflow_migration_xcom_problem(t.value)"
     # The CASE keeps the planner from classifying pickles first.
-    condition = f"CASE WHEN {_SUSPECT} THEN {problem} IS NOT NULL ELSE false END"
+    condition = f"CASE WHEN {SUSPECT} THEN {problem} IS NOT NULL ELSE false END"
     return move_rows(conn, entry, table="xcom", condition=condition, reason=problem)
 
 
-def _classify(crossing: Crossing) -> str:
+def problem_function(crossing: Crossing) -> str:
+    """CREATE FUNCTION of ``pg_temp.airflow_migration_xcom_problem(bytea)``: what is wrong with a value, or NULL."""
+    return _FUNCTION.format(classify=classify(crossing))
+
+
+def classify(crossing: Crossing) -> str:
+    """Statements of plpgsql over `body` that set `problem` and `altered`; need `words` and `stripped` as well."""
     return _CLASSIFY.replace("{strips_nul}", str(crossing.reaches(STRIPS_NUL)).lower()).replace(
         "{nulls_nan}", str(crossing.reaches(NULLS_NAN)).lower()
     )
