@@ -22,6 +22,10 @@ CREATE TABLE IF NOT EXISTS airflow_migration.moved (
     migration_id text NOT NULL, repair_id text NOT NULL, head text NOT NULL, origin text NOT NULL,
     kept_in text NOT NULL, reason text NOT NULL, count bigint NOT NULL,
     PRIMARY KEY (migration_id, repair_id, head, origin, kept_in, reason));
+CREATE TABLE IF NOT EXISTS airflow_migration.changed (
+    migration_id text NOT NULL, repair_id text NOT NULL, head text NOT NULL, origin text NOT NULL,
+    kept_in text NOT NULL, columns text[] NOT NULL, reason text NOT NULL, count bigint NOT NULL,
+    PRIMARY KEY (migration_id, repair_id, head, origin, kept_in, columns, reason));
 """
 
 
@@ -56,6 +60,25 @@ class MovedRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedRows:
+    """Rows of an Airflow table that a repair gave other values, and where they are as they were.
+
+    :param head: the schema's head when they were changed
+    :param kept_in: table in schema ``airflow_migration`` with all columns as they were, the reason, the migration,
+        the time, the repair and the columns that it changed
+    :param columns: those that changed
+    """
+
+    repair: str
+    head: str
+    origin: str
+    kept_in: str
+    columns: tuple[str, ...]
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """Names one repair of one hop of one migration."""
 
@@ -65,19 +88,19 @@ class Entry:
 
 
 def prepare(conn: Session) -> None:
-    """Make the schema and its two tables where they are missing."""
+    """Make the schema and its tables where they are missing."""
     exists = conn.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone()
     # IF NOT EXISTS asks for the privilege to create even when there is nothing to do.
     if not exists or exists[0] is None:
         conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
     tables = read_tables(conn, SCHEMA)
-    if not {"repair", "moved"} <= tables.keys():
+    if not {"repair", "moved", "changed"} <= tables.keys():
         conn.execute(_TABLES)
 
 
 def migration_ids(conn: Session) -> tuple[str, ...]:
     """The migrations that have repaired this database or left history behind."""
-    there = [name for name in ("filtered", "moved", "repair") if name in read_tables(conn, SCHEMA)]
+    there = [name for name in ("changed", "filtered", "moved", "repair") if name in read_tables(conn, SCHEMA)]
     found: set[str] = set()
     for name in there:
         query = sql.SQL("SELECT DISTINCT migration_id FROM {}").format(sql.Identifier(SCHEMA, name))
@@ -115,6 +138,55 @@ def record_moved(conn: Session, entry: Entry, moved: MovedRows) -> None:
             moved.count,
         ),
     )
+
+
+def record_changed(conn: Session, entry: Entry, changed: ChangedRows) -> None:
+    """Add to the count of rows changed for that reason."""
+    conn.execute(
+        "INSERT INTO airflow_migration.changed (migration_id, repair_id, head, origin, kept_in, columns, reason, count)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (migration_id, repair_id, head, origin, kept_in, columns, reason) DO UPDATE"
+        " SET count = changed.count + excluded.count",
+        (
+            entry.migration_id,
+            entry.repair_id,
+            entry.head,
+            changed.origin,
+            changed.kept_in,
+            list(changed.columns),
+            changed.reason,
+            changed.count,
+        ),
+    )
+
+
+def changed_rows(conn: Session, migration_id: str) -> tuple[ChangedRows, ...]:
+    """Every row that this migration's repairs gave other values, counted by table, columns and reason.
+
+    Empty where nothing was ever repaired.
+    """
+    if "changed" not in read_tables(conn, SCHEMA):
+        return ()
+    rows = conn.execute(
+        "SELECT repair_id, head, origin, kept_in, columns, reason, count FROM airflow_migration.changed"
+        " WHERE migration_id = %s ORDER BY head, repair_id, origin, columns, reason",
+        (migration_id,),
+    )
+    found = []
+    for repair, head, origin, kept_in, columns, reason, count in rows:
+        assert isinstance(columns, list)
+        found.append(
+            ChangedRows(
+                repair=str(repair),
+                head=str(head),
+                origin=str(origin),
+                kept_in=str(kept_in),
+                columns=tuple(columns),
+                reason=str(reason),
+                count=int(str(count)),
+            )
+        )
+    return tuple(found)
 
 
 def read_repairs(conn: Session, migration_id: str, head: str) -> tuple[Repair, ...]:

@@ -6,8 +6,9 @@ from itertools import count
 
 from psycopg import sql
 
-from airflow_migration.metadata.repairs.catalog import Reference, read_references, read_tables
+from airflow_migration.metadata.repairs.catalog import Reference, read_references
 from airflow_migration.metadata.repairs.ledger import ADDED_COLUMNS, SCHEMA, Entry, MovedRows, record_moved
+from airflow_migration.metadata.repairs.side_tables import MOVED, side_table
 from airflow_migration.postgres.address import Session
 
 _numbers = count(1)
@@ -36,7 +37,7 @@ def copy_rows(conn: Session, entry: Entry, *, table: str, reason: str) -> int:
 
     :param reason: why they leave, as a sentence
     """
-    kept_in = _destination(conn, entry, table)
+    kept_in = side_table(conn, entry, table, MOVED)
     copied = conn.execute(
         sql.SQL("INSERT INTO {}.{} SELECT t.*, {}, {}, clock_timestamp() FROM {} t").format(
             sql.Identifier(SCHEMA),
@@ -87,7 +88,7 @@ def _move_dependents(conn: Session, entry: Entry, table: str, reference: Referen
 
 
 def _take(conn: Session, entry: Entry, table: str, doomed: sql.Identifier) -> int:
-    kept_in = _destination(conn, entry, table)
+    kept_in = side_table(conn, entry, table, MOVED)
     rows = conn.execute(
         sql.SQL(
             "WITH gone AS (DELETE FROM {table} t USING {doomed} d WHERE t.ctid = d.place"
@@ -119,30 +120,6 @@ def _record(conn: Session, entry: Entry, table: str, kept_in: str, reason: str, 
         count=number,
     )
     record_moved(conn, entry, moved)
-
-
-def _destination(conn: Session, entry: Entry, table: str) -> str:
-    """A table with the same columns; a later hop's table of that name may have others."""
-    columns = {name: column.type for name, column in read_tables(conn)[table].items()}
-    existing = read_tables(conn, SCHEMA)
-    for name in (f"moved_{table}"[:63], f"moved_{table}"[:50] + f"__{entry.head}"):
-        if name not in existing:
-            conn.execute(
-                sql.SQL(
-                    "CREATE TABLE {}.{} AS SELECT t.*, ''::text AS {}, ''::text AS {}, now() AS {} FROM {} t"
-                    " WITH NO DATA"
-                ).format(
-                    sql.Identifier(SCHEMA),
-                    sql.Identifier(name),
-                    *map(sql.Identifier, ADDED_COLUMNS),
-                    sql.Identifier(table),
-                )
-            )
-            return name
-        kept = {c: column.type for c, column in existing[name].items() if c not in ADDED_COLUMNS}
-        if list(kept.items()) == list(columns.items()):
-            return name
-    raise AssertionError(f"{SCHEMA}.{name} has other columns than {table} at the same head")
 
 
 def _temporary() -> sql.Identifier:
