@@ -44,6 +44,7 @@ TOGETHER = {"test_demo.py": "the stage", "test_leaks.py": "the stage"}
 """Files that share what is dear to set up, by what it is."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file stay together when several processes share the work."""
     for item in items:

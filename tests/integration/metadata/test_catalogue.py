@@ -39,6 +39,7 @@ class Case:
     target: str = "3.3.2"
     shows: tuple[str, ...] = ()
     hops: tuple[str, ...] = ("3.3.2",)
+    repair: str | None = None
 
     def __str__(self) -> str:
         return f"{self.check}-{self.source}"
@@ -113,7 +114,7 @@ CASES = (
         INSERT INTO dag_code (fileloc_hash, fileloc, source_code, last_updated)
         SELECT -2, '/dags/mention.py', 'TriggerDagRunOperator(trigger_dag_id="' || {FIRST_DAG} || '")', now()""",
         shows=("/dags/copy.py",)),
-    Case(check="schema_object_missing", source="2.10.5", count=2, severity="blocker", statement="""
+    Case(check="schema_object_missing", source="2.10.5", count=2, repair="schema_object_missing", statement="""
         DROP INDEX idx_log_dag; ALTER TABLE dag_run_note RENAME CONSTRAINT dag_run_note_user_fkey TO by_hand""",
         shows=("idx_log_dag", "16cbcb1c8c36", "dag_run_note_user_fkey")),
     Case(check="schema_object_missing", source="1.10.15", count=1, severity="blocker", hops=("2.11.2", "3.3.2"),
@@ -188,7 +189,7 @@ def test_fault_is_found_with_its_hops_and_a_query_that_shows_it(corpus: Corpus, 
     spoil(address, case.statement)
 
     found = look(address, case.target)[case.check]
-    assert (found.severity, found.count, found.repair) == (case.severity, case.count, None), found
+    assert (found.severity, found.count, found.repair) == (case.severity, case.count, case.repair), found
     assert found.hops == case.hops
     assert found.remedy
     assert len(found.evidence) == min(case.count, EXAMPLES)

@@ -8,7 +8,7 @@ from functools import partial
 
 from psycopg.pq import TransactionStatus
 
-from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs import connections, dropped, leftovers, schema, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
@@ -84,6 +84,8 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     """
     steps: list[Step] = [
         ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
+        (schema.MISSING, lambda _: _counted(schema.mend_schema(conn, crossing, "missing"))),
+        (schema.IN_THE_WAY, lambda _: _counted(schema.mend_schema(conn, crossing, "in the way"))),
         ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
         ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
         ("username_case", lambda _: _rename_users(conn, tables, crossing)),
