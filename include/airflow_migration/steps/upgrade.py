@@ -77,6 +77,7 @@ def repair_before_hop(migration: Migration, number: int, listener: Listener) -> 
             target_head=hop.head,
             migration_id=migration.id,
             listener=listener,
+            allowed=migration.plan.repairs,
             decrypt=lambda token: encryption.decrypt_one(fernet, token),
         )
 

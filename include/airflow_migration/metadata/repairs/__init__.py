@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from psycopg.pq import TransactionStatus
 
+from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
@@ -23,6 +24,7 @@ from airflow_migration.metadata.repairs.ledger import (
     record,
 )
 from airflow_migration.metadata.repairs.moving import move_rows
+from airflow_migration.metadata.repairs.registry import QUARANTINE, REPAIRS, SAFE_REPAIRS
 from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
@@ -48,9 +50,10 @@ def repair(
     target_head: str,
     migration_id: str,
     listener: Listener,
+    allowed: Collection[str] = SAFE_REPAIRS,
     decrypt: Decrypt | None = None,
 ) -> RepairResult:
-    """Run every repair that the hop needs. Commits: each repair is a transaction with its own record.
+    """Run every repair that the hop needs and that may run. Commits: each is a transaction with its own record.
 
     Rows that cannot stay are moved to schema ``airflow_migration``, with all their columns. Running again,
     after a kill too, gives the same database and the same result.
@@ -58,8 +61,10 @@ def repair(
     :param conn: writable session on the working database; what is pending on it is committed first
     :param head: schema revision of the database now
     :param target_head: schema revision after the hop
+    :param allowed: ids of the repairs that may run
     :param decrypt: reads an encrypted connection extra, for the types of connections without one
-    :raises InvalidInputError: a head belongs to no known release
+    :raises InvalidInputError: a head belongs to no known release, or a repair that may not run has something to do:
+        nothing of it was changed
     """
     crossing = Crossing.between(head, target_head)
     if conn.info.transaction_status != TransactionStatus.IDLE:
@@ -71,11 +76,23 @@ def repair(
         entry = Entry(migration_id=migration_id, repair_id=repair_id, head=head)
         with conn.transaction():
             count, details = step(entry)
+            if count and repair_id not in allowed:
+                raise _not_allowed(conn, repair_id, count)
             record(conn, entry, count, details)
         if count:
             listener(f"Repair {repair_id}: {count} row(s)")
     with conn.transaction():
-        return RepairResult(repairs=read_repairs(conn, migration_id, head))
+        done = read_repairs(conn, migration_id, head)
+    return RepairResult(repairs=tuple(each for each in done if each.id != QUARANTINE))
+
+
+def _not_allowed(conn: Session, repair_id: str, count: int) -> InvalidInputError:
+    """What preflight would have said, had the rows been there then; without the repair the hop may lose them."""
+    return InvalidInputError(
+        f"repair {repair_id} has {count} row(s) to mend, and may not run",
+        where=f'database "{conn.info.dbname}"',
+        remedy=f"{REPAIRS[repair_id].instead} and migrate anew, or allow {repair_id} with param repairs",
+    )
 
 
 def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt | None) -> tuple[Step, ...]:
