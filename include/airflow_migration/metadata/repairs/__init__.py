@@ -103,18 +103,18 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
         ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
         ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
-        ("username_case", lambda _: _rename_users(conn, tables, crossing)),
+        ("username_case", lambda entry: _rename_users(conn, entry, tables, crossing)),
     ]
     if crossing.crosses(connections.TYPE_NOT_NULL):
-        steps.append(("connection_type", lambda _: _change(conn, connections.new_types(conn, tables, decrypt))))
+        steps.append(("connection_type", partial(_retype, conn, tables, decrypt)))
     if crossing.crosses(connections.ID_UNIQUE):
-        steps.append(("connection_id", lambda _: _change(conn, connections.new_ids(conn, tables))))
+        steps.append(("connection_id", lambda entry: _change(conn, entry, connections.new_ids(conn, tables))))
     if crossing.crosses(RUN_KEY):
-        steps.append(("run_without_run_id", lambda _: name_runs(conn, tables)))
+        steps.append(("run_without_run_id", lambda entry: name_runs(conn, entry, tables)))
     faults = (*history_faults(tables), *OTHER_FAULTS)
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if crossing.crosses(SLOTS):
-        steps.append(("pool_slots", lambda _: fill_pool_slots(conn, tables)))
+        steps.append(("pool_slots", lambda entry: fill_pool_slots(conn, entry, tables)))
     if xcoms.applies(tables, crossing):
         steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
     if any(dropped.dropped_tables(tables, crossing)):
@@ -132,14 +132,18 @@ def _set_aside(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
     return _counted(tuple(leftovers.set_aside(conn, leftover) for leftover in found))
 
 
-def _rename_users(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
+def _rename_users(conn: Session, entry: Entry, tables: Tables, crossing: Crossing) -> Outcome:
     renames = users.new_usernames(conn, tables, crossing)
-    users.rename_users(conn, renames)
+    users.rename_users(conn, entry, renames)
     return _counted(tuple(rename.detail for rename in renames))
 
 
-def _change(conn: Session, changes: tuple[connections.Change, ...]) -> Outcome:
-    connections.apply(conn, changes)
+def _retype(conn: Session, tables: Tables, decrypt: Decrypt | None, entry: Entry) -> Outcome:
+    return _change(conn, entry, connections.new_types(conn, tables, decrypt))
+
+
+def _change(conn: Session, entry: Entry, changes: tuple[connections.Change, ...]) -> Outcome:
+    connections.apply(conn, entry, changes)
     return _counted(tuple(change.detail for change in changes))
 
 
