@@ -14,6 +14,7 @@ from airflow_migration.metadata.releases import read_head
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.repairs.sequences import behind_sequences
+from airflow_migration.metadata.repairs.undecryptable import cleared_values
 from airflow_migration.metadata.tables import RENAMED
 from airflow_migration.planning.content_comparison import ContentComparison, compare_contents
 from airflow_migration.planning.encryption_comparison import EncryptionComparison, compare_encryption
@@ -125,7 +126,7 @@ def verify(  # noqa: PLR0913
     tables = compare_tables(clone, working, counts)
     _tell_tables(tables, listener)
     contents = compare_contents(clone, working, counts, migration_id, kept or {})
-    encrypted = compare_encryption(clone, working, clone_keys, target_keys)
+    encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
     sequences = SequenceComparison(
         behind=tuple(sorted(behind.sequence for behind in behind_sequences(working, read_tables(working))))
