@@ -39,7 +39,7 @@ _ALL = (
     ),
     KnownRepair(
         id="schema_object_missing",
-        does="Gives constraints and indexes the names by which the upgrade drops them; makes an empty one where none is.",
+        does="Gives constraints and indexes the names by which the upgrade drops them, or makes an empty one.",
         instead="Rename or make them in the source as the evidence says",
     ),
     KnownRepair(
