@@ -56,12 +56,12 @@ FIRST_DAG = "(SELECT min(dag_id) FROM dag)"
 ONE_TASK = "ctid = (SELECT ctid FROM task_instance LIMIT 1)"
 
 CASES = (
-    Case(check="run_duplicate", source="2.7.3", count=1, severity="blocker", target="2.11.2", hops=("2.11.2",),
+    Case(check="run_duplicate", source="2.7.3", count=1, repair="run_duplicate", target="2.11.2", hops=("2.11.2",),
         statement="""ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
         INSERT INTO dag_run (dag_id, run_id, execution_date, run_type)
         SELECT dag_id, run_id || ' twin', execution_date, run_type FROM dag_run LIMIT 1""", shows=("twin",)),
-    Case(check="run_duplicate", source="1.10.15", count=2, severity="blocker", hops=("2.11.2", "3.3.2"), statement="""
-        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
+    Case(check="run_duplicate", source="1.10.15", count=2, repair="run_duplicate", hops=("2.11.2", "3.3.2"),
+        statement="""ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
         INSERT INTO dag_run (dag_id, run_id, execution_date)
         SELECT dag_id, run_id, execution_date + n * interval '1 us' FROM generate_series(1, 2) n,
             (SELECT * FROM dag_run LIMIT 1) r"""),
@@ -77,7 +77,7 @@ CASES = (
         statement=f"UPDATE dag SET is_subdag = dag_id = {FIRST_DAG}"),
     Case(check="sensing_task_instances", source="2.2.5", count=1, severity="info", hops=("2.11.2",),
         statement=f"UPDATE task_instance SET state = 'sensing' WHERE {ONE_TASK}"),
-    Case(check="dataset_uri_not_indexable", source="2.10.5", count=2, statement="""
+    Case(check="dataset_uri_not_indexable", source="2.10.5", count=2, repair="dataset_uri_not_indexable", statement="""
         INSERT INTO dataset (uri, extra, created_at, updated_at)
         SELECT repeat(what, n), '{}', now(), now() FROM (VALUES ('x', 1340), ('y', 1341), ('ü', 700), ('z', 1501)) v
             (what, n)"""),

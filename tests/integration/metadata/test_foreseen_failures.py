@@ -152,6 +152,44 @@ def test_rows_that_belong_to_nothing_are_moved_and_the_upgrade_passes(
     assert kept == [("nobody",)]
 
 
+def test_runs_of_one_date_or_run_id_and_uris_too_long_for_the_index_no_longer_stop_it(
+    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
+) -> None:
+    address = corpus("2.7.3")
+    spoil(address, f"""
+        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
+        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key CASCADE;
+        INSERT INTO dag_run (id, dag_id, run_id, execution_date, run_type)
+        SELECT 901, dag_id, 'same date', execution_date, run_type FROM dag_run WHERE id = 1;
+        INSERT INTO dag_run (id, dag_id, run_id, execution_date, run_type)
+        SELECT 902, dag_id, run_id, '2001-01-01', run_type FROM dag_run WHERE id = 1;
+        INSERT INTO task_instance (dag_id, task_id, run_id, map_index, pool, pool_slots)
+        SELECT dag_id, 'of the later', 'same date', -1, 'default_pool', 1 FROM dag_run WHERE id = 1;
+        INSERT INTO dataset (id, uri, extra, created_at, updated_at)
+        VALUES (901, {LONG_URI}, '{{}}', now(), now()), (902, repeat('fits, compressed', 90), '{{}}', now(), now())
+    """)  # fmt: skip
+    found = look(address, "3.3.2")
+    assert (found["run_duplicate"].count, found["dataset_uri_not_indexable"].count) == (2, 2)
+    mend(address, "3.3.2")
+    mend(address, "3.3.2")
+    runtimes.upgrade("3.3.2", address, fernet_key, lambda message: None)
+    with address.connect() as session:
+        answers = [
+            session.execute(sql.SQL(query)).fetchall()
+            for query in (
+                "SELECT id, right(run_id, 5) = '__902' FROM dag_run WHERE id > 900",
+                "SELECT id, run_id FROM airflow_migration.moved_dag_run",
+                "SELECT task_id FROM airflow_migration.moved_task_instance",
+                "SELECT id, changed_columns FROM airflow_migration.changed_dag_run",
+                "SELECT id FROM asset WHERE id > 900",
+                "SELECT id FROM airflow_migration.moved_dataset",
+            )
+        ]
+    assert answers == [
+        [(902, True)], [(901, "same date")], [("of the later",)], [(902, ["run_id"])], [(902,)], [(901,)],
+    ]  # fmt: skip
+
+
 BY_HAND = """
     SELECT c.relname::text, k.conname::text FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
      WHERE c.relnamespace = 'public'::regnamespace
