@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.repairs import connections, dropped, leftovers, schema, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
+from airflow_migration.metadata.repairs.changing import note_new_values
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
 from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE, move_unindexable
@@ -81,6 +82,8 @@ def repair(
             if count and repair_id not in allowed:
                 raise _not_allowed(conn, repair_id, count)
             record(conn, entry, count, details)
+            if count:
+                note_new_values(conn, entry)
         if count:
             listener(f"Repair {repair_id}: {count} row(s)")
     with conn.transaction():
