@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import subprocess
@@ -55,13 +56,19 @@ REFUSED: list[Any] = [
 ]  # fmt: skip
 
 # Runs in the target's own environment: prints, for each value of the column, what a task would get.
+LAZY = "from __future__ import annotations\n"
 READ = """
 import json, sys
 from collections import namedtuple
 from airflow.sdk.bases.xcom import BaseXCom
 Row = namedtuple("Row", "value")
 
-def show(value):
+for line in sys.stdin:
+    print(json.dumps(show(BaseXCom.deserialize_value(Row(json.loads(line))))))
+"""
+
+
+def show(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return [type(value).__name__, sorted(map(show, value), key=json.dumps)]
     if isinstance(value, (list, tuple)):
@@ -72,23 +79,11 @@ def show(value):
         return [type(value).__name__, repr(value.utcoffset()), value.strftime("%Y-%m-%d %H:%M:%S.%f")]
     return [type(value).__name__, repr(value)]
 
-for line in sys.stdin:
-    print(json.dumps(show(BaseXCom.deserialize_value(Row(json.loads(line))))))
-"""
-
-
-def show(value: Any) -> Any:
-    """The same here."""
-    names: dict[str, Any] = {}
-    exec(READ[READ.index("def show") : READ.index("for line")], {"json": json}, names)
-    names["show"].__globals__["show"] = names["show"]
-    return names["show"](value)
-
 
 def read_back(python: Path, home: Path, texts: list[str]) -> list[Any]:
     """What the release at `python` makes of what its database column holds."""
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", READ],
+        [python, "-W", "ignore", "-c", LAZY + inspect.getsource(show) + READ],
         input="\n".join(texts),
         env={"AIRFLOW_HOME": str(home), "TZ": "UTC", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         check=True,

@@ -8,7 +8,16 @@ from functools import partial
 
 from psycopg.pq import TransactionStatus
 
-from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs import (
+    confs,
+    connections,
+    dropped,
+    leftovers,
+    pickled_xcoms,
+    sequences,
+    users,
+    xcoms,
+)
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
@@ -98,8 +107,12 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if crossing.crosses(SLOTS):
         steps.append(("pool_slots", lambda _: fill_pool_slots(conn, tables)))
+    if confs.applies(tables, crossing):
+        steps.append((confs.REPAIR, lambda entry: confs.carry_confs(conn, entry)))
     if xcoms.applies(tables, crossing):
-        steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
+        key = xcoms.row_key(tables)
+        steps.append((pickled_xcoms.REPAIR, lambda entry: pickled_xcoms.carry_pickles(conn, entry, crossing, key=key)))
+        steps.append((xcoms.REPAIR, lambda entry: xcoms.mend_uncastable(conn, entry, crossing)))
     if any(dropped.dropped_tables(tables, crossing)):
         steps.append((dropped.REPAIR, lambda entry: (dropped.keep_rows(conn, entry, tables, crossing), ())))
     return tuple(steps)
