@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,9 +67,6 @@ CASES = (
         stops_at="05234396c6fc", statement="""SET session_replication_role = replica;
         INSERT INTO task_instance_history (task_id, dag_id, run_id, map_index, try_number, pool, pool_slots)
         VALUES ('t', 'd', 'r', -1, 1, 'default_pool', 1); SET session_replication_role = origin"""),
-    Case(check="conf_stops", source="2.10.5", target="3.0.6", stops_at="38770795785f",
-        statement=f"""UPDATE dag_run SET conf = '\\x{pickle.dumps({"a": math.nan}).hex()}'
-         WHERE id = (SELECT min(id) FROM dag_run)"""),
 )  # fmt: skip
 
 DANGLING = (
@@ -247,19 +242,16 @@ def test_whatever_was_renamed_or_dropped_by_hand_the_upgrade_passes(
 def test_what_is_said_to_change_changes_so(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:
     address = corpus("2.10.5")
     mend(address, "3.3.2")
-    spoil(address, f"""
+    spoil(address, """
         INSERT INTO slot_pool (pool, include_deferred) VALUES ('empty', false);
         INSERT INTO variable (id, key) VALUES (901, 'bare'); INSERT INTO variable (id, val) VALUES (902, 'v');
         UPDATE dag SET is_paused = NULL, is_active = NULL WHERE dag_id = 'etl_daily';
-        UPDATE log SET event = NULL WHERE id = (SELECT min(id) FROM log);
-        UPDATE dag_run SET conf = NULL;
-        UPDATE dag_run SET conf = '\\x{pickle.dumps({"a": {1}}).hex()}' WHERE id = (SELECT min(id) FROM dag_run);
-        UPDATE dag_run SET conf = '\\x{pickle.dumps({"a": math.nan}).hex()}' WHERE id = (SELECT max(id) FROM dag_run)
+        UPDATE log SET event = NULL WHERE id = (SELECT min(id) FROM log)
     """)  # fmt: skip
     found = look(address, "3.3.2")
     for check in (
         "pool_without_slots", "variable_without_value", "variable_without_key", "dag_pause_unknown",
-        "dag_activity_unknown", "log_without_event", "conf_lost", "conf_rewritten",
+        "dag_activity_unknown", "log_without_event",
     ):  # fmt: skip
         assert found[check].count == 1, check
     runtimes.upgrade("3.3.2", address, fernet_key, lambda message: None)
@@ -272,11 +264,8 @@ def test_what_is_said_to_change_changes_so(corpus: Corpus, runtimes: VenvRuntime
                 "SELECT key FROM variable WHERE id = 902",
                 "SELECT is_paused, is_stale FROM dag WHERE dag_id = 'etl_daily'",
                 "SELECT count(*) FROM log WHERE event = ''",
-                "SELECT conf FROM dag_run WHERE id = (SELECT min(id) FROM dag_run)",
-                "SELECT conf FROM dag_run WHERE id = (SELECT max(id) FROM dag_run)",
             )
         ]
     assert answers == [
-        [(0,)], [("",)], [("__airflow_var_fix_888b59e02a5b_902",)], [(False, False)], [(1,)], [(None,)],
-        [({"a": "NaN"},)],
+        [(0,)], [("",)], [("__airflow_var_fix_888b59e02a5b_902",)], [(False, False)], [(1,)],
     ]  # fmt: skip

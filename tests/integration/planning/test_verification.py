@@ -228,7 +228,7 @@ def test_rows_that_airflow_itself_moves_or_deletes_are_explained(
         ("task_instance", "UPDATE task_instance SET end_date = now() WHERE dag_id = 'parent'"),
         ("task_instance", "UPDATE task_instance SET task_id = 'other' WHERE task_id = 'after'"),
         ("task_instance", "DELETE FROM airflow_migration.moved_task_instance"),
-        ("xcom", "DELETE FROM _xcom_archive WHERE task_id = 'push'"),
+        ("xcom", "DELETE FROM xcom WHERE task_id = 'push'"),
         ("rendered_task_instance_fields", "DELETE FROM rendered_task_instance_fields"),
         ("ab_user", "DELETE FROM ab_user_role; DELETE FROM ab_user"),
         ("log", "DELETE FROM log WHERE id IN (SELECT id FROM log ORDER BY id LIMIT 50)"),
