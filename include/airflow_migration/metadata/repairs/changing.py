@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from airflow_migration.metadata.repairs.ledger import SCHEMA, ChangedRows, Entry, record_changed
+from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.ledger import SCHEMA, ChangedRows, Entry, changed_rows, record_changed
 from airflow_migration.metadata.repairs.side_tables import CHANGED, side_table
 from airflow_migration.postgres.address import Session
 
@@ -49,3 +50,32 @@ def keep_originals(
             ),
         )
     return count
+
+
+def note_new_values(conn: Session, entry: Entry) -> None:
+    """Write beside each original what its columns say now, so that a later change is noticed; the caller commits.
+
+    Only of rows that have an id. Bytes are left out: what was written for them is computed again from the original.
+    """
+    tables = read_tables(conn)
+    for changed in changed_rows(conn, entry.migration_id):
+        columns = tables.get(changed.origin, {})
+        of_this = (changed.repair, changed.head) == (entry.repair_id, entry.head)
+        if not of_this or "id" not in columns or any(columns[name].type == "bytea" for name in changed.columns):
+            continue
+        values = sql.SQL(", ").join(
+            sql.SQL("{}::text, t.{}").format(sql.Literal(name), sql.Identifier(name)) for name in changed.columns
+        )
+        conn.execute(
+            sql.SQL(
+                "UPDATE {} c SET became = jsonb_build_object({}) FROM {} t WHERE t.id = c.id AND c.became IS NULL"
+                " AND c.migration_id = {} AND c.repair_id = {} AND c.changed_columns = {}::text[]"
+            ).format(
+                sql.Identifier(*changed.kept_in.split(".", 1)),
+                values,
+                sql.Identifier(changed.origin),
+                sql.Literal(entry.migration_id),
+                sql.Literal(entry.repair_id),
+                sql.Literal(list(changed.columns)),
+            )
+        )
