@@ -13,7 +13,7 @@ from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
 from airflow_migration.metadata.repairs.catalog import Tables
 from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE
-from airflow_migration.metadata.repairs.dropped import HISTORY
+from airflow_migration.metadata.repairs.dropped import HISTORY, REPAIR
 from airflow_migration.metadata.repairs.faults import (
     OTHER_FAULTS,
     RUN_KEY,
@@ -140,7 +140,8 @@ def _ask_for_lost(removal: Removal, look: Examination) -> Iterator[Finding]:
     if not count:
         return
     what = f"The {count} row(s) of {removal.table}"
-    if removal.table in HISTORY:
+    repair = REPAIR if removal.table in HISTORY else None
+    if repair:
         summary = f"{what} leave Airflow's tables: {removal.cause}"
         remedy = "They are kept in schema airflow_migration of the new database"
     else:
@@ -152,5 +153,6 @@ def _ask_for_lost(removal: Removal, look: Examination) -> Iterator[Finding]:
         count=count,
         summary=summary,
         remedy=remedy,
+        repair=repair,
         sql=f"SELECT * FROM {removal.table};",  # noqa: S608
     )
