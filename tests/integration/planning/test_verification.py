@@ -152,7 +152,7 @@ def test_a_clean_upgrade_from_1_10_is_verified(verified: VerificationResult) -> 
     result = verified
     assert result.problems == ()
     assert result.verified is True
-    assert all(table.unexplained == 0 for table in result.tables)
+    assert all(entry.unaccounted == 0 for entry in result.ledger)
     assert {sample.command.split()[0] for sample in result.samples} == {
         "db",
         "connections",
@@ -160,7 +160,7 @@ def test_a_clean_upgrade_from_1_10_is_verified(verified: VerificationResult) -> 
         "dags",
     }
     assert {content.table: content.rows for content in result.contents}["task_instance"] == 27
-    causes = {table.table_before: {d.cause: d.rows for d in table.explained} for table in result.tables}
+    causes = {entry.table: {cause.cause: cause.rows for cause in entry.causes} for entry in result.ledger}
     assert sum(causes["task_instance"].values()) == 2
     assert sum(causes["task_reschedule"].values()) == 1
     assert sum(causes["dag_run"].values()) == 1
@@ -197,10 +197,10 @@ def test_rows_that_airflow_itself_moves_or_deletes_are_explained(
     runtimes.upgrade("2.11.2", working, fernet_key, print)
     result = check(Upgraded(clone, working), target="2.11.2")
     assert result.problems == ()
-    explained = {table.table_before: [(d.cause, d.rows) for d in table.explained] for table in result.tables}
-    assert explained["task_instance"] == [("moved by Airflow to _airflow_moved__2_2__dangling__task_instance", 1)]
-    assert [rows for _, rows in explained["task_reschedule"]] == [1]
-    assert [rows for _, rows in explained["xcom"]] == [2]
+    causes = {entry.table: [(cause.cause, cause.rows) for cause in entry.causes] for entry in result.ledger}
+    assert causes["task_instance"] == [("archived by Airflow in _airflow_moved__2_2__dangling__task_instance", 1)]
+    assert [rows for _, rows in causes["task_reschedule"]] == [1]
+    assert [rows for _, rows in causes["xcom"]] == [2]
 
 
 @pytest.mark.parametrize(
