@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from airflow_migration.metadata.checks.check import Check, Examination
+from airflow_migration.metadata.conf_scan import EMPTY, Outcome, judge
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
-from airflow_migration.metadata.pickles import EMPTY, Outcome, judge
 from airflow_migration.metadata.repairs.xcoms import STRIPS_NUL
 from airflow_migration.postgres.address import Session
 
