@@ -34,6 +34,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
+from airflow_migration.metadata.repairs.registry import REPAIRS
 from airflow_migration.operators.approval import ApprovePlanOperator
 from airflow_migration.operators.copy import (
     AllowConnectionsOperator,
@@ -120,6 +121,20 @@ PARAMS = {
         description=(
             "Only runs newer than this travel, with all that hangs on them; also unfinished runs and each DAG's last"
             " ones. The rest stays in the frozen clone. Empty: everything travels."
+        ),
+        section="How",
+    ),
+    "repairs": Param(
+        "safe",
+        anyOf=[
+            {"type": "string", "enum": ["safe", "all"]},
+            {"type": "array", "items": {"type": "string", "enum": list(REPAIRS)}},
+        ],
+        title="Repairs",
+        description_md=(
+            "Which may run, on the new database only. `safe`: all that lose nothing. `all`: also"
+            " `quarantine_undecryptable`. Or a list of ids; one that is needed and not in it ends the run before"
+            " anything is touched.\n\n" + "\n".join(f"- `{each.id}`: {each.does}" for each in REPAIRS.values())
         ),
         section="How",
     ),

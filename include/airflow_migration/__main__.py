@@ -16,7 +16,7 @@ from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.environment import deployment_from_environment, variable_of
 from airflow_migration.exceptions import MigrationError, PreflightError
 from airflow_migration.metadata.findings import Finding
-from airflow_migration.planning import from_outside
+from airflow_migration.planning import from_outside, repairs
 from airflow_migration.planning.keys import FERNET
 from airflow_migration.planning.options import TRANSFERS, Options
 from airflow_migration.planning.plan import Plan
@@ -100,12 +100,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
-    whole = parser.add_argument_group("params of the migration", "as of migrate_airflow; all but the first need both")
+    whole = parser.add_argument_group("params of the migration", "the first two also without a target")
     whole.add_argument("--history-days", type=int, metavar="DAYS")
+    whole.add_argument(
+        "--repairs",
+        type=_chosen_repairs,
+        default=DEFAULTS.repairs,
+        metavar="WHICH",
+        help="safe (default), all, or ids separated by commas; '' is none",
+    )
     whole.add_argument("--transfer", choices=TRANSFERS, default=DEFAULTS.transfer)
     whole.add_argument("--fernet", choices=FERNET, default=DEFAULTS.fernet)
     whole.add_argument("--target-database", metavar="NAME")
     whole.add_argument("--no-backup", action="store_true")
+
+
+def _chosen_repairs(text: str) -> str | tuple[str, ...]:
+    return text if text in repairs.CHOICES else tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
@@ -116,6 +127,7 @@ def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
             "source_conn_id": given.source_conn_id,
             "target_conn_id": given.target_conn_id,
             "history_days": given.history_days,
+            "repairs": given.repairs,
             "transfer": given.transfer,
             "fernet": given.fernet,
             "target_database": given.target_database,
@@ -136,7 +148,11 @@ def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
         )
     else:
         result = from_outside.look_at_source(
-            source, to=given.to, history_days=options.history_days, listener=_listener(given)
+            source,
+            to=given.to,
+            history_days=options.history_days,
+            may_run=repairs.allowed(options.repairs),
+            listener=_listener(given),
         )
     return result, _worst(result.findings)
 

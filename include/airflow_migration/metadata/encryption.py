@@ -26,6 +26,8 @@ EXAMPLES = 10
 BATCH = 2000
 
 Condition = Literal["plain", "readable", "unreadable", "flagged plain text", "unflagged ciphertext"]
+UNREADABLE: tuple[Condition, ...] = ("unreadable", "flagged plain text")
+"""Marked as encrypted, and no key makes a value of it."""
 Verdict = Literal["nothing encrypted", "readable", "no key given", "wrong key", "partly unreadable"]
 
 
@@ -171,7 +173,7 @@ def digests(conn: Session, keys: Secret, salt: bytes) -> dict[tuple[str, str, st
 
 def digest_of(value: EncryptedValue, salt: bytes) -> str:
     """The keyed digest of one value, as `digests` makes it."""
-    stored = value.condition in ("unreadable", "flagged plain text")
+    stored = value.condition in UNREADABLE
     text = ("stored:" if stored else "value:") + value.value.reveal()
     return hashlib.blake2b(text.encode(), digest_size=16, key=salt).hexdigest()
 

@@ -16,6 +16,7 @@ from airflow_migration.metadata.encrypted_columns import EncryptedColumn, presen
 from airflow_migration.metadata.encryption import (
     BATCH,
     EXAMPLES,
+    UNREADABLE,
     EncryptedValue,
     decrypt_one,
     read_column,
@@ -76,8 +77,7 @@ def reencrypt(conn: Session, *, old: Secret, new: Secret, listener: Listener) ->
 
 def refuse_unread(conn: Session, keys: Secret) -> None:
     """:raises InvalidInputError: there are encrypted values that the keys do not read"""
-    unread = ("unreadable", "flagged plain text")
-    _refuse(conn, [str(value) for value in read_values(conn, keys) if value.condition in unread])
+    _refuse(conn, [str(value) for value in read_values(conn, keys) if value.condition in UNREADABLE])
 
 
 def _refuse(conn: Session, lost: list[str]) -> None:
@@ -108,7 +108,7 @@ class _Rewriting:
     def take(self, value: EncryptedValue) -> None:
         if value.condition == "readable":
             self.left += 1
-        elif value.condition in ("unreadable", "flagged plain text"):
+        elif value.condition in UNREADABLE:
             text = decrypt_one(self._old, value.value.reveal())
             if text is None or self.new is None:
                 self.lost.append(str(value))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Set
 from dataclasses import dataclass
 
-from airflow_migration.metadata.encryption import Condition, digest_of, read_values
+from airflow_migration.metadata.encryption import UNREADABLE, Condition, digest_of, read_values
 from airflow_migration.postgres.address import Session
 from airflow_migration.secret import Secret
 
 EXAMPLES = 10
-_UNREADABLE: tuple[Condition, ...] = ("unreadable", "flagged plain text")
-_ENCRYPTED: tuple[Condition, ...] = ("readable", *_UNREADABLE)
+_ENCRYPTED: tuple[Condition, ...] = ("readable", *UNREADABLE)
 _TRANSIENT = ("trigger", "connection_test_request")
 """Only readability is asked of these: 2.9.0 (1949afb29106) writes trigger.kwargs anew, as other text for the
 same values, and their rows come and go."""
@@ -40,6 +40,7 @@ class EncryptionComparison:
     :param different: those that are not, or are missing
     :param unreadable: those that the source's key reads in the clone, but the target's key does not here
     :param unreadable_before: those that no key read in the clone either; carried over as they were
+    :param cleared: those that no key read in the clone either, and that the repair for them has cleared
     """
 
     values: int
@@ -49,6 +50,7 @@ class EncryptionComparison:
     different: Names
     unreadable: Names
     unreadable_before: Names
+    cleared: Names
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -63,14 +65,20 @@ class EncryptionComparison:
 
 
 def compare_encryption(
-    clone: Session, working: Session, clone_keys: Secret, target_keys: Secret
+    clone: Session,
+    working: Session,
+    clone_keys: Secret,
+    target_keys: Secret,
+    cleared: Set[tuple[str, str, str]] = frozenset(),
 ) -> EncryptionComparison:
     """Decrypt every value on both sides and compare.
 
+    :param cleared: table, row key and column of what a repair has cleared
     :raises InvalidInputError: one of the keys is not a Fernet key
     """
     salt = secrets.token_bytes(32)
     before = {v.where: (digest_of(v, salt), v.condition, str(v)) for v in read_values(clone, clone_keys)}
+    gone = _take_cleared(before, cleared)
     seen = encrypted = readable = equal = 0
     different: list[str] = []
     unreadable: list[str] = []
@@ -81,8 +89,8 @@ def compare_encryption(
         encrypted += value.condition in _ENCRYPTED
         readable += value.condition == "readable"
         same = digest == digest_of(value, salt)
-        if value.condition in _UNREADABLE:
-            (unreadable_before if same and condition in _UNREADABLE else unreadable).append(str(value))
+        if value.condition in UNREADABLE:
+            (unreadable_before if same and condition in UNREADABLE else unreadable).append(str(value))
         elif same or value.table in _TRANSIENT:
             equal += 1
         else:
@@ -96,7 +104,16 @@ def compare_encryption(
         different=_name(different),
         unreadable=_name(unreadable),
         unreadable_before=_name(unreadable_before),
+        cleared=_name(gone),
     )
+
+
+def _take_cleared(
+    before: dict[tuple[str, str, str], tuple[str, Condition, str]], cleared: Set[tuple[str, str, str]]
+) -> list[str]:
+    """Take what no key read out of what must arrive."""
+    taken = [where for where in cleared & before.keys() if before[where][1] in UNREADABLE]
+    return [before.pop(where)[2] for where in taken]
 
 
 def _name(names: list[str]) -> Names:

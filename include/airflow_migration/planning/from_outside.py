@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from airflow_migration.deployments.control import configured_fernet_keys, fernet_keys_of
@@ -15,7 +15,7 @@ from airflow_migration.metadata.journal import read_entry
 from airflow_migration.metadata.pausing import count_active
 from airflow_migration.metadata.repairs.ledger import migration_ids
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import history
+from airflow_migration.planning import history, repairs
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_source_keys
 from airflow_migration.planning.keys import SWAP, Keys
@@ -53,11 +53,12 @@ class SourcePreflight:
 
 
 def look_at_source(
-    source: Deployment, *, to: str | None, history_days: int | None, listener: Listener
+    source: Deployment, *, to: str | None, history_days: int | None, may_run: Collection[str], listener: Listener
 ) -> SourcePreflight:
     """Check its rows and keys for the way to a release; changes nothing.
 
     :param to: release; None is the newest
+    :param may_run: ids of the repairs that may run; what another would mend is a blocker
     :raises InvalidInputError: the source's connection says something that cannot be, or there is no way
     :raises ServerUnreachableError: its server does not answer
     """
@@ -79,7 +80,7 @@ def look_at_source(
             hops=hops,
             source_size=database_size(conn, source.address.database),
             active_dags=count_active(conn),
-            findings=tuple(findings),
+            findings=tuple(repairs.hold_to(findings, may_run)),
         )
 
 

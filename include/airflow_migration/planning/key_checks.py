@@ -9,6 +9,7 @@ from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.encryption import EncryptionSurvey, read_keys, survey
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.repairs.registry import QUARANTINE
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP, Keys
 from airflow_migration.postgres.address import Session
 
@@ -35,17 +36,21 @@ def check_keys(conn: Session, keys: Keys, asked: str, target: Deployment) -> Ite
     unread = _unread_by_any(found, keys)
     if unread:
         yield unread
-    elif keys.fernet != SWAP and found.encrypted and not keys.target:
+        if unread.repair is None:
+            return
+    readable = found.encrypted - found.unreadable
+    if keys.fernet != SWAP and readable and not keys.target:
         yield _blocker(
             TARGET_KEY,
             f"the target's fernet key is not known, and fernet is {keys.fernet}",
             f"{GIVE_TARGET}, or use fernet swap",
-            found.encrypted,
+            readable,
         )
-    elif keys.fernet == KEEP and found.encrypted:
-        yield _kept(survey(conn, keys.target))
+    elif keys.fernet == KEEP and readable:
+        yield _kept(survey(conn, keys.target), readable)
     else:
-        yield _ok(f"The key reads all {found.encrypted} encrypted value(s)")
+        if not unread:
+            yield _ok(f"The key reads all {readable} encrypted value(s)")
         if keys.fernet == REENCRYPT:
             yield _info("what is encrypted is rewritten with the target's key, in the new database only")
 
@@ -77,7 +82,7 @@ def _words(keys: str) -> list[str]:
 
 
 def _unread_by_any(found: EncryptionSurvey, keys: Keys) -> Finding | None:
-    """The blocker for values of the source that no known key reads."""
+    """The finding for values of the source that no known key reads; the repair is not for a wrong key."""
     flagged = sum(column.flagged_plain_text for column in found.columns)
     if found.verdict in ("no key given", "wrong key"):
         said = "the fernet key is wrong" if keys.source else "no fernet key is given"
@@ -86,23 +91,32 @@ def _unread_by_any(found: EncryptionSurvey, keys: Keys) -> Finding | None:
     count = found.unreadable + flagged
     if not count:
         return None
-    summary = f"{count} encrypted value(s) of the source cannot be decrypted"
-    return _blocker(
-        "undecryptable", summary, f"{GIVE_SOURCE}, or enter those values anew in the source", count, _rows(found)
+    return Finding(
+        check="undecryptable",
+        severity="warning",
+        summary=f"{count} encrypted value(s) of the source cannot be decrypted",
+        count=count,
+        evidence=_rows(found),
+        remedy="They are cleared in the new database; the ciphertext is kept in its schema airflow_migration",
+        repair=QUARANTINE,
     )
 
 
-def _kept(found: EncryptionSurvey) -> Finding:
-    if found.unreadable:
+def _kept(found: EncryptionSurvey, readable: int) -> Finding:
+    """:param found: by the target's key
+    :param readable: values that this key or the source's reads
+    """
+    unread = readable - found.encrypted + found.unreadable
+    if unread:
         return _blocker(
             TARGET_KEY,
-            f"fernet is keep, and the target's key does not read {found.unreadable} of {found.encrypted} encrypted"
+            f"fernet is keep, and the target's key does not read {unread} of {readable} encrypted"
             " value(s) of the source",
             "Use fernet reencrypt or swap, or append the source's keys to the target's",
-            found.unreadable,
+            unread,
             _rows(found),
         )
-    return _ok(f"The target's key reads all {found.encrypted} encrypted value(s)")
+    return _ok(f"The target's key reads all {readable} encrypted value(s)")
 
 
 def _rows(found: EncryptionSurvey) -> tuple[str, ...]:

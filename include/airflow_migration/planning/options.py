@@ -9,9 +9,12 @@ from typing import Any
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.planning import cron_timetables
 from airflow_migration.planning.keys import FERNET
+from airflow_migration.planning.repairs import SAFE, allowed
 
 TRANSFERS = ("auto", "clone", "dump")
 PREVIOUSLY_ACTIVE = "previously_active"
+LISTS = ("repairs", "unpause")
+"""Params that may be a list."""
 LONGEST = 36_500
 """Days."""
 
@@ -22,6 +25,7 @@ class Options:
 
     :param target_database: None is the target connection's own database
     :param history_days: only runs newer than this travel; None is all
+    :param repairs: ``safe``, ``all``, or ids of the repairs that may run
     :param drain_timeout: seconds
     :param unpause: ``previously_active``, ``none``, or DAG ids
     """
@@ -33,6 +37,7 @@ class Options:
     fernet: str = "swap"
     history_days: int | None = None
     backup: bool = True
+    repairs: str | tuple[str, ...] = SAFE
     cron_timetable: str = cron_timetables.DATA_INTERVAL
     drain_timeout: int = 3600
     on_drain_timeout: str = "fail"
@@ -50,13 +55,15 @@ class Options:
         known = set(cls.__dataclass_fields__)
         refuse_unknown(known, given)
         values = {name: params[name] for name in known if name in params}
-        if isinstance(values.get("unpause"), list):
-            values["unpause"] = tuple(values["unpause"])
+        for name in LISTS:
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
         options = cls(**values)
         options._require("transfer", TRANSFERS)
         options._require("fernet", FERNET)
         options._require("cron_timetable", cron_timetables.CHOICES)
         options._require_days()
+        allowed(options.repairs)
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))

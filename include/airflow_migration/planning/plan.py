@@ -10,7 +10,7 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
-from airflow_migration.planning.options import Options
+from airflow_migration.planning.options import LISTS, Options
 from airflow_migration.postgres.databases import derived_name
 from airflow_migration.progress import amount
 
@@ -33,6 +33,7 @@ class Plan:
     :param token: stands for the migration in names of databases and files
     :param transfer: ``clone`` or ``dump``, resolved
     :param fernet: ``swap``, ``reencrypt`` or ``keep``, resolved
+    :param repairs: ids of those that may run
     :param frozen_database: copy of the source on its own server, never changed
     :param working_database: becomes `target_database` at the end
     :param set_aside_as: name that the fresh database which has the target's name now will get
@@ -50,6 +51,7 @@ class Plan:
     options: Options
     transfer: str
     fernet: str
+    repairs: tuple[str, ...]
     source_release: str
     source_head: str
     target_release: str
@@ -88,9 +90,9 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         values = dict(data)
         options = dict(values["options"])
-        if isinstance(options["unpause"], list):
-            options["unpause"] = tuple(options["unpause"])
+        options |= {name: tuple(options[name]) for name in LISTS if isinstance(options[name], list)}
         values["options"] = Options(**options)
+        values["repairs"] = tuple(values["repairs"])
         values["hops"] = tuple(Hop(**hop) for hop in values["hops"])
         values["findings"] = tuple(
             Finding(**(finding | {name: tuple(finding.get(name, ())) for name in ("evidence", "hops")}))

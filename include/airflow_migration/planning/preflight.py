@@ -14,7 +14,7 @@ from airflow_migration.metadata import checks, draining, journal, pausing, relea
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import continuity, cron_timetables, fitness, history
+from airflow_migration.planning import continuity, cron_timetables, fitness, history, repairs
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
@@ -103,6 +103,7 @@ def draw_plan(
             options=options,
             transfer=transfer,
             fernet=keys.fernet,
+            repairs=tuple(sorted(repairs.allowed(options.repairs))),
             source_release=release_name(head, source),
             source_head=head,
             target_release=goal.version,
@@ -144,6 +145,7 @@ def draw_plan(
     settings = _settings(target)
     missing = cron_timetables.missing_settings(plan.cron_data_intervals, settings or {})
     findings += cron_timetables.check(naming, plan.cron_data_intervals, missing, by_hand=settings is None)
+    findings = repairs.hold_to(findings, plan.repairs)
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     return _with(plan, findings, missing)

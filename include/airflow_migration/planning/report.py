@@ -11,6 +11,8 @@ from airflow_migration.planning.users_and_roles import USERS_AND_ROLES, USERS_WI
 
 SCHEMA_VERSION = 1
 PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
+KEY = "swap_fernet_key"
+"""Clears what no key reads, before the first hop."""
 
 
 def build_report(
@@ -46,10 +48,10 @@ def build_report(
             {"task_id": name, **(done.get(name) or {"result": None}), "error": errors.get(name)} for name in steps
         ],
         "repairs": [
-            {"before_hop": name.removeprefix("repair_")} | dict(each)
+            {"before_hop": "1" if name == KEY else name.removeprefix("repair_")} | dict(each)
             for name, step in done.items()
-            if name.startswith("repair_")
-            for each in step["result"]["repairs"]
+            if name == KEY or name.startswith("repair_")
+            for each in step["result"].get("repairs", ())
         ],
         "verification": verification,
         "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),

@@ -15,6 +15,7 @@ from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.repairs.ledger import changed_rows
 from airflow_migration.metadata.repairs.sequences import behind_sequences
+from airflow_migration.metadata.repairs.undecryptable import cleared_values
 from airflow_migration.planning.content_comparison import ContentComparison, Contents
 from airflow_migration.planning.encryption_comparison import EncryptionComparison, compare_encryption
 from airflow_migration.planning.loss_ledger import Cause, LedgerEntry, keep_ledger
@@ -131,7 +132,7 @@ def verify(  # noqa: PLR0913
     by_table = {content.table: content for content in contents}
     ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id), {})
     _tell_ledger(ledger, listener)
-    encrypted = compare_encryption(clone, working, clone_keys, target_keys)
+    encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
     sequences = SequenceComparison(
         behind=tuple(sorted(behind.sequence for behind in behind_sequences(working, read_tables(working))))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.metadata import encryption, journal, schedules
 from airflow_migration.metadata.reencryption import RewrittenColumn, reencrypt, refuse_unread
-from airflow_migration.metadata.repairs import RepairResult, repair
+from airflow_migration.metadata.repairs import Repair, RepairResult, repair
+from airflow_migration.metadata.repairs.registry import QUARANTINE
+from airflow_migration.metadata.repairs.undecryptable import quarantine
 from airflow_migration.planning.keys import REENCRYPT, SWAP, Keys
 from airflow_migration.progress import Listener
 from airflow_migration.runtimes.runtime import UpgradeResult
@@ -21,21 +23,26 @@ class KeyResult:
     :param fernet: ``swap``, ``reencrypt`` or ``keep``
     :param control: what was changed in the target's settings; None when its key stays
     :param columns: what was rewritten in the working database
+    :param repairs: what was cleared there before, as no key reads it
     """
 
     fernet: str
     control: ControlResult | None
     columns: tuple[RewrittenColumn, ...]
+    repairs: tuple[Repair, ...] = ()
 
 
 def swap_fernet_key(migration: Migration, listener: Listener) -> KeyResult:
     """Make the working database and the target's key fit each other, before the upgrade writes encrypted values.
 
+    Values that no key reads are cleared first, where that may be: they would be refused otherwise.
+
     :raises InvalidInputError: an encrypted value is read by no key that would do; nothing was changed
     """
     keys = migration.keys
+    cleared = _quarantine(migration, keys, listener)
     if keys.fernet == SWAP:
-        return KeyResult(fernet=SWAP, control=_give_keys(migration, keys, listener), columns=())
+        return KeyResult(fernet=SWAP, control=_give_keys(migration, keys, listener), columns=(), repairs=cleared)
     with migration.working.connect(read_only=False) as conn:
         if keys.fernet == REENCRYPT:
             columns = reencrypt(conn, old=keys.source, new=keys.target, listener=listener)
@@ -45,7 +52,14 @@ def swap_fernet_key(migration: Migration, listener: Listener) -> KeyResult:
             columns = ()
             refuse_unread(conn, keys.target)
             listener("The target's key reads every encrypted value, and stays")
-    return KeyResult(fernet=keys.fernet, control=None, columns=columns)
+    return KeyResult(fernet=keys.fernet, control=None, columns=columns, repairs=cleared)
+
+
+def _quarantine(migration: Migration, keys: Keys, listener: Listener) -> tuple[Repair, ...]:
+    if QUARANTINE not in migration.plan.repairs:
+        return ()
+    with migration.working.connect(read_only=False) as conn:
+        return quarantine(conn, keys=keys.clone, migration_id=migration.id, listener=listener)
 
 
 def _give_keys(migration: Migration, keys: Keys, listener: Listener) -> ControlResult:
@@ -77,6 +91,7 @@ def repair_before_hop(migration: Migration, number: int, listener: Listener) -> 
             target_head=hop.head,
             migration_id=migration.id,
             listener=listener,
+            allowed=migration.plan.repairs,
             decrypt=lambda token: encryption.decrypt_one(fernet, token),
         )
 

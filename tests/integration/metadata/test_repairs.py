@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg import sql
 
-from airflow_migration.exceptions import ToolError
+from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs import RepairResult, fix_sequences, moved_rows, repair
 from airflow_migration.metadata.repairs.connection_types import guess_type
+from airflow_migration.metadata.repairs.ledger import changed_rows, prepare
+from airflow_migration.metadata.repairs.registry import SAFE_REPAIRS
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.progress import Progress
 from airflow_migration.secret import Secret
@@ -274,6 +276,82 @@ def test_moved_rows_keep_every_value(corpus: Corpus) -> None:
     mend(address, "2.11.2")
     assert len(before) == 10
     assert ask(address, rows.format("airflow_migration.moved_task_instance")) == before
+
+
+def test_changed_rows_are_kept_as_they_were_and_counted(corpus: Corpus) -> None:
+    address = corpus("1.10.15")
+    spoil(address, ALL_FAULTS_OF_1_10)
+    added = "'{reason,migration_id,moved_at,repair_id,changed_columns}'::text[]"
+    faults = {
+        ("connection", "connection_type"): "t.conn_type IS NULL",
+        ("connection", "connection_id"): """coalesce(t.conn_id, '') = ''
+            OR t.id > (SELECT min(id) FROM connection o WHERE o.conn_id = t.conn_id)""",
+        ("dag_run", "run_without_run_id"): "t.run_id IS NULL AND t.dag_id IS NOT NULL AND t.execution_date IS NOT NULL",
+        ("ab_user", "username_case"): "t.username IN ('bob', 'BOB')",
+        ("task_instance", "pool_slots"): """t.pool_slots IS NULL AND EXISTS (SELECT FROM dag_run r
+            WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date)""",
+    }
+    before = {
+        key: ask(address, f"SELECT to_jsonb(t) FROM {key[0]} t WHERE {fault} ORDER BY 1")
+        for key, fault in faults.items()
+    }
+    # The corpus itself has one connection without a type, which has an id, and the repair of types comes first.
+    for row in (row for (row,) in before["connection", "connection_id"]):
+        assert isinstance(row, dict)
+        assert row["conn_type"]
+    mend(address, "2.11.2")
+    for (table, repair_id), rows in before.items():
+        assert len(rows) > 1
+        kept = f"FROM airflow_migration.changed_{table} t WHERE repair_id = '{repair_id}' AND migration_id = 'm 1'"
+        assert ask(address, f"SELECT to_jsonb(t) - {added} {kept} ORDER BY 1") == rows, repair_id
+    with address.connect() as session:
+        changes = [each for each in changed_rows(session, "m 1") if each.repair == "connection_id"]
+        totals = {(each.origin, each.repair): 0 for each in changed_rows(session, "m 1")}
+        for each in changed_rows(session, "m 1"):
+            totals[each.origin, each.repair] += each.count
+    assert totals == {key: len(rows) for key, rows in before.items()}
+    assert {(each.columns, each.reason, each.count) for each in changes} == {
+        (("conn_id",), "it had no id", 3),
+        (("conn_id",), "another connection has that id", 1),
+    }
+
+
+def test_a_change_that_is_killed_leaves_neither_change_nor_copy(corpus: Corpus) -> None:
+    address = corpus("1.10.15")
+    spoil(address, ALL_FAULTS_OF_1_10)
+    with address.connect(read_only=False) as session, session.transaction():
+        prepare(session)
+    spoil(
+        address,
+        "CREATE FUNCTION airflow_migration.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN RAISE EXCEPTION 'killed'; END$$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON dag_run FOR EACH ROW"
+        " WHEN (new.run_id LIKE '%__2021-03-02%') EXECUTE FUNCTION airflow_migration.refuse()",
+    )
+    with pytest.raises(Exception, match="killed"):
+        mend(address, "2.11.2")
+    assert ask(address, "SELECT to_regclass('airflow_migration.changed_dag_run')") == [(None,)]
+    assert ask(address, "SELECT count(*) FROM dag_run WHERE run_id IS NULL") == [(2,)]
+    assert ask(address, "SELECT 1 FROM airflow_migration.changed WHERE origin = 'dag_run'") == []
+
+    spoil(address, "DROP FUNCTION airflow_migration.refuse() CASCADE")
+    mend(address, "2.11.2")
+    assert ask(address, "SELECT count(*) FROM airflow_migration.changed_dag_run") == [(2,)]
+
+
+def test_a_repair_that_may_not_run_ends_it_before_anything_of_it_is_changed(corpus: Corpus) -> None:
+    address = corpus("1.10.15")
+    spoil(address, ALL_FAULTS_OF_1_10)
+    with address.connect(read_only=False) as session:
+        ids = SAFE_REPAIRS - {"connection_id"}
+        with pytest.raises(InvalidInputError, match="connection_id") as caught:
+            repair(
+                session, head=read_head(session), target_head=release("2.11.2").head, migration_id="m 1",
+                listener=lambda _: None, allowed=ids,
+            )  # fmt: skip
+    assert "connection_id" in caught.value.remedy
+    assert ask(address, "SELECT count(*) FROM connection WHERE conn_id IS NULL") == [(2,)]
+    assert ask(address, "SELECT DISTINCT repair_id FROM airflow_migration.changed_connection") == [("connection_type",)]
 
 
 def test_what_an_upgrade_drops_is_kept_with_every_value(

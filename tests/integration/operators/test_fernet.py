@@ -5,23 +5,29 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from cryptography.fernet import Fernet
+from psycopg import sql
 
 from airflow_migration.deployments.airflow_cfg import AirflowCfg
 from airflow_migration.metadata.encryption import read_values, survey
+from airflow_migration.metadata.repairs.registry import QUARANTINE
 from airflow_migration.operators.by_hand import DONE, STOP
 from airflow_migration.planning.samples import rows_in
+from airflow_migration.planning.verification import verify
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 
 DAG_FILE = Path(__file__).parents[3] / "dags" / "migrate_airflow.py"
 NEW_KEY, OLDER_KEY = (Fernet.generate_key().decode() for _ in range(2))
 TARGET_KEYS = Secret(f"{NEW_KEY},{OLDER_KEY}")
+
+RUN_ID = "manual__operators"
 
 Corpus = Callable[[str], DatabaseAddress]
 
@@ -163,7 +169,7 @@ def test_keep_where_a_person_keeps_the_target_s_settings(
     keys = Secret(f"{NEW_KEY},{fernet_key.reveal()}")
     final = same_schema(source, "", control={"kind": "manual"}, secret_fernet_key=keys.reveal())
     done = go(new_run(fernet="keep", fence_source=False), list(tasks.values()))
-    assert done["swap_fernet_key"] == {"fernet": "keep", "control": None, "columns": []}
+    assert done["swap_fernet_key"] == {"fernet": "keep", "control": None, "columns": [], "repairs": []}
     assert done["verify"]["verified"] is True
     assert "airflow connections get" in " ".join(f"airflow {each['command']}" for each in done["verify"]["samples"])
     assert rows_of(final) == stored
@@ -223,6 +229,128 @@ def test_several_keys_of_the_source_are_swapped_in_their_order(
     assert AirflowCfg(done["swap_fernet_key"]["control"]["backup"]).fernet_keys() == Secret(OLDER_KEY)
     with final.connect() as session:
         assert survey(session, Secret(both)).verdict == "readable"
+
+
+LOST = Fernet(Fernet.generate_key())
+UNREAD = {
+    "connection lost (password)", "connection lost (extra)", "connection half (extra)", "variable lost (val)",
+    "variable never encrypted (val)", "trigger 1 (kwargs)",
+}  # fmt: skip
+ADDED = "'{reason,migration_id,moved_at,repair_id,changed_columns}'::text[]"
+
+
+def lose(source: DatabaseAddress, key: str) -> None:
+    """Leave values in the source whose key is gone, one that never was encrypted, and a row with one of each kind."""
+    lost = [LOST.encrypt(text).decode() for text in (b"never-shown 1", b'{"a": "never-shown 2"}', b"never-shown 3")]
+    kwargs = LOST.encrypt(b'{"__type": "dict", "__var": {"n": 1}}').decode()
+    known = Fernet(key.encode()).encrypt(b"known").decode()
+    with source.connect(read_only=False) as session:
+        session.execute(
+            "INSERT INTO connection (conn_id, conn_type, password, is_encrypted, extra, is_extra_encrypted)"
+            " VALUES ('lost', 'http', %s, true, %s, true), ('half', 'http', %s, true, %s, true)",
+            (lost[0], lost[1], known, lost[1]),
+        )
+        session.execute(
+            "INSERT INTO variable (key, val, is_encrypted) VALUES ('lost', %s, true), ('never encrypted', 'x', true)",
+            (lost[2],),
+        )
+        session.execute("INSERT INTO trigger (classpath, kwargs, created_date) VALUES ('a.B', %s, now())", (kwargs,))
+
+
+def ask(address: DatabaseAddress, query: str) -> list[tuple[object, ...]]:
+    with address.connect() as session:
+        return session.execute(sql.SQL(query)).fetchall()
+
+
+@pytest.mark.parametrize("fernet", ["swap", "reencrypt", "keep"])
+def test_what_no_key_reads_is_cleared_only_where_that_may_be_and_kept(
+    new_run: Any,
+    same_schema: Any,
+    tasks: dict[str, Any],
+    corpus: Corpus,
+    fernet_key: Secret,
+    tmp_path: Path,
+    fernet: str,
+) -> None:
+    source = corpus("2.10.5")
+    lose(source, NEW_KEY)
+    keys = f"{NEW_KEY},{fernet_key.reveal()}"
+    cfg = tmp_path / "airflow.cfg"
+    write_cfg(cfg, f"{OLDER_KEY},{keys}" if fernet == "keep" else OLDER_KEY)
+    final = same_schema(source, keys, control={"kind": "airflow_cfg", "path": str(cfg)})
+    stored = rows_of(source)
+
+    for refused in ("safe", [], ["connection_id"]):
+        run = new_run(fernet=fernet, repairs=refused)
+        with pytest.raises(AirflowFailException, match=f"{len(UNREAD)} encrypted value"):
+            run.execute(tasks["preflight"])
+        assert QUARANTINE in run.error("preflight")["remedy"]
+    run = new_run(fernet=fernet, repairs=[QUARANTINE], fence_source=False, backup=False)
+    names = list(tasks)
+    done = go(run, [tasks[name] for name in names[: names.index("swap_fernet_key") + 1]])
+    (found,) = (each for each in done["preflight"]["findings"] if each["check"] == "undecryptable")
+    assert (found["severity"], found["count"], found["repair"]) == ("warning", len(UNREAD), QUARANTINE)
+    (cleared,) = done["swap_fernet_key"]["repairs"]
+    assert (cleared["id"], cleared["count"]) == (QUARANTINE, len(UNREAD))
+    assert {detail.partition(" is cleared")[0] for detail in cleared["details"]} == UNREAD
+    assert go(run, [tasks["swap_fernet_key"]])["swap_fernet_key"]["repairs"] == [cleared]
+
+    working = final.on(done["preflight"]["working_database"])
+    assert ask(working, "SELECT val, is_encrypted FROM variable WHERE key IN ('lost', 'never encrypted')") == [
+        (None, False), (None, False),
+    ]  # fmt: skip
+    assert ask(working, "SELECT password, is_encrypted, extra FROM connection WHERE conn_id = 'lost'") == [
+        (None, False, None)
+    ]
+    assert ask(working, "SELECT kwargs FROM trigger") == [('{"__type": "dict", "__var": {}}',)]
+    for query, kept in (
+        ("SELECT to_jsonb(t) FROM connection t WHERE conn_id IN ('lost', 'half') ORDER BY id", "connection"),
+        ("SELECT to_jsonb(t) FROM variable t WHERE key IN ('lost', 'never encrypted') ORDER BY id", "variable"),
+        ("SELECT to_jsonb(t) FROM trigger t", "trigger"),
+    ):
+        copies = f"SELECT DISTINCT id, to_jsonb(t) - {ADDED} FROM airflow_migration.changed_{kept} t ORDER BY id"
+        assert [row for _, row in ask(working, copies)] == [row for (row,) in ask(source, query)], kept
+
+    if fernet == "reencrypt":
+        done |= go(run, [tasks[name] for name in names[names.index("swap_fernet_key") + 1 :]])
+    else:
+        done["verify"] = compared(source.on(done["preflight"]["frozen_database"]), working, Secret(keys), cfg)
+    encrypted = done["verify"]["encrypted"]
+    assert (encrypted["cleared"]["count"], set(encrypted["cleared"]["first"])) == (len(UNREAD), UNREAD)
+    assert encrypted["encrypted"] == encrypted["readable"] > 0
+    assert done["verify"]["verified"] is True
+    assert rows_of(source) == stored
+    everything = json.dumps([done, [*run.task.xcoms.values()]])
+    for secret in ("never-shown", "gAAAA", NEW_KEY, OLDER_KEY):
+        assert secret not in everything
+
+
+def compared(clone: DatabaseAddress, working: DatabaseAddress, keys: Secret, cfg: Path) -> dict[str, Any]:
+    """As task verify compares, without the commands of the target's release."""
+    with clone.connect() as before, working.connect() as after:
+        result = verify(
+            clone=before, working=after, working_address=working, clone_keys=keys,
+            target_keys=AirflowCfg(str(cfg)).fernet_keys(), target_release="2.11.2", migration_id=RUN_ID, runtime=None,
+            settings={}, listener=lambda _: None,
+        )  # fmt: skip
+    answer: dict[str, Any] = json.loads(json.dumps(asdict(result)))
+    return answer
+
+
+def test_a_wrong_key_clears_nothing(
+    new_run: Any, same_schema: Any, tasks: dict[str, Any], corpus: Corpus, fernet_key: Secret
+) -> None:
+    source = corpus("2.10.5")
+    same_schema(source, OLDER_KEY, secret_fernet_key=fernet_key.reveal())
+    with pytest.raises(AirflowFailException, match="the fernet key is wrong"):
+        new_run(repairs="all").execute(tasks["preflight"])
+    run, names = new_run(repairs="all", backup=False), list(tasks)
+    same_schema(source, fernet_key.reveal())
+    run.execute(tasks["preflight"])
+    go(run, [tasks[name] for name in names[1 : names.index("swap_fernet_key")]])
+    same_schema(source, OLDER_KEY)  # somebody edits the connection meanwhile
+    with pytest.raises(AirflowFailException, match="reads none of"):
+        run.execute(tasks["swap_fernet_key"])
 
 
 def envelope(instruction: str) -> dict[str, Any]:

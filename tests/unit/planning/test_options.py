@@ -28,6 +28,7 @@ def test_every_param_is_taken() -> None:
         "fernet": "swap",
         "history_days": 7,
         "backup": False,
+        "repairs": "all",
         "cron_timetable": "trigger",
         "drain_timeout": 0,
         "on_drain_timeout": "proceed",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 from psycopg.pq import TransactionStatus
 
+from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
@@ -23,6 +24,7 @@ from airflow_migration.metadata.repairs.ledger import (
     record,
 )
 from airflow_migration.metadata.repairs.moving import move_rows
+from airflow_migration.metadata.repairs.registry import QUARANTINE, REPAIRS, SAFE_REPAIRS
 from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
@@ -48,9 +50,10 @@ def repair(
     target_head: str,
     migration_id: str,
     listener: Listener,
+    allowed: Collection[str] = SAFE_REPAIRS,
     decrypt: Decrypt | None = None,
 ) -> RepairResult:
-    """Run every repair that the hop needs. Commits: each repair is a transaction with its own record.
+    """Run every repair that the hop needs and that may run. Commits: each is a transaction with its own record.
 
     Rows that cannot stay are moved to schema ``airflow_migration``, with all their columns. Running again,
     after a kill too, gives the same database and the same result.
@@ -58,8 +61,10 @@ def repair(
     :param conn: writable session on the working database; what is pending on it is committed first
     :param head: schema revision of the database now
     :param target_head: schema revision after the hop
+    :param allowed: ids of the repairs that may run
     :param decrypt: reads an encrypted connection extra, for the types of connections without one
-    :raises InvalidInputError: a head belongs to no known release
+    :raises InvalidInputError: a head belongs to no known release, or a repair that may not run has something to do:
+        nothing of it was changed
     """
     crossing = Crossing.between(head, target_head)
     if conn.info.transaction_status != TransactionStatus.IDLE:
@@ -71,11 +76,23 @@ def repair(
         entry = Entry(migration_id=migration_id, repair_id=repair_id, head=head)
         with conn.transaction():
             count, details = step(entry)
+            if count and repair_id not in allowed:
+                raise _not_allowed(conn, repair_id, count)
             record(conn, entry, count, details)
         if count:
             listener(f"Repair {repair_id}: {count} row(s)")
     with conn.transaction():
-        return RepairResult(repairs=read_repairs(conn, migration_id, head))
+        done = read_repairs(conn, migration_id, head)
+    return RepairResult(repairs=tuple(each for each in done if each.id != QUARANTINE))
+
+
+def _not_allowed(conn: Session, repair_id: str, count: int) -> InvalidInputError:
+    """What preflight would have said, had the rows been there then; without the repair the hop may lose them."""
+    return InvalidInputError(
+        f"repair {repair_id} has {count} row(s) to mend, and may not run",
+        where=f'database "{conn.info.dbname}"',
+        remedy=f"{REPAIRS[repair_id].instead} and migrate anew, or allow {repair_id} with param repairs",
+    )
 
 
 def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt | None) -> tuple[Step, ...]:
@@ -86,18 +103,18 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
         ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
         ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
-        ("username_case", lambda _: _rename_users(conn, tables, crossing)),
+        ("username_case", lambda entry: _rename_users(conn, entry, tables, crossing)),
     ]
     if crossing.crosses(connections.TYPE_NOT_NULL):
-        steps.append(("connection_type", lambda _: _change(conn, connections.new_types(conn, tables, decrypt))))
+        steps.append(("connection_type", partial(_retype, conn, tables, decrypt)))
     if crossing.crosses(connections.ID_UNIQUE):
-        steps.append(("connection_id", lambda _: _change(conn, connections.new_ids(conn, tables))))
+        steps.append(("connection_id", lambda entry: _change(conn, entry, connections.new_ids(conn, tables))))
     if crossing.crosses(RUN_KEY):
-        steps.append(("run_without_run_id", lambda _: name_runs(conn, tables)))
+        steps.append(("run_without_run_id", lambda entry: name_runs(conn, entry, tables)))
     faults = (*history_faults(tables), *OTHER_FAULTS)
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if crossing.crosses(SLOTS):
-        steps.append(("pool_slots", lambda _: fill_pool_slots(conn, tables)))
+        steps.append(("pool_slots", lambda entry: fill_pool_slots(conn, entry, tables)))
     if xcoms.applies(tables, crossing):
         steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
     if any(dropped.dropped_tables(tables, crossing)):
@@ -115,14 +132,18 @@ def _set_aside(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
     return _counted(tuple(leftovers.set_aside(conn, leftover) for leftover in found))
 
 
-def _rename_users(conn: Session, tables: Tables, crossing: Crossing) -> Outcome:
+def _rename_users(conn: Session, entry: Entry, tables: Tables, crossing: Crossing) -> Outcome:
     renames = users.new_usernames(conn, tables, crossing)
-    users.rename_users(conn, renames)
+    users.rename_users(conn, entry, renames)
     return _counted(tuple(rename.detail for rename in renames))
 
 
-def _change(conn: Session, changes: tuple[connections.Change, ...]) -> Outcome:
-    connections.apply(conn, changes)
+def _retype(conn: Session, tables: Tables, decrypt: Decrypt | None, entry: Entry) -> Outcome:
+    return _change(conn, entry, connections.new_types(conn, tables, decrypt))
+
+
+def _change(conn: Session, entry: Entry, changes: tuple[connections.Change, ...]) -> Outcome:
+    connections.apply(conn, entry, changes)
     return _counted(tuple(change.detail for change in changes))
 
 

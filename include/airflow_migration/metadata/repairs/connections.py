@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from airflow_migration.metadata.repairs.catalog import Tables
+from airflow_migration.metadata.repairs.changing import keep_originals
 from airflow_migration.metadata.repairs.connection_types import guess_type
+from airflow_migration.metadata.repairs.ledger import Entry
 from airflow_migration.postgres.address import Session
 
 TYPE_NOT_NULL = "8f966b9c467a"
@@ -21,11 +25,15 @@ Decrypt = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A new value for one column of one row of ``connection``."""
+    """A new value for one column of one row of ``connection``.
+
+    :param why: the fault, the same for every row that has it
+    """
 
     row: int
     column: str
     value: str
+    why: str
     detail: str
 
 
@@ -47,7 +55,9 @@ def new_types(conn: Session, tables: Tables, decrypt: Decrypt | None = None) -> 
         text = _plain(str(extra), bool(encrypted), decrypt) if extra is not None else None
         guess = guess_type(str(conn_id or ""), str(host or ""), _extra_keys(text))
         detail = f"connection {conn_id!r} (row {row}): conn_type {guess.conn_type!r}, {guess.why}"
-        changes.append(Change(row=int(str(row)), column="conn_type", value=guess.conn_type, detail=detail))
+        changes.append(
+            Change(row=int(str(row)), column="conn_type", value=guess.conn_type, why="it had no type", detail=detail)
+        )
     return tuple(changes)
 
 
@@ -76,12 +86,16 @@ def new_ids(conn: Session, tables: Tables) -> tuple[Change, ...]:
         taken.add(name)
         seen.add(name)
         detail = f"connection {conn_id!r} (row {row}) renamed {name!r}: {why}"
-        changes.append(Change(row=row, column="conn_id", value=name, detail=detail))
+        changes.append(Change(row=row, column="conn_id", value=name, why=why, detail=detail))
     return tuple(changes)
 
 
-def apply(conn: Session, changes: Iterable[Change]) -> None:
-    """Write the new values; the caller commits."""
+def apply(conn: Session, entry: Entry, changes: Sequence[Change]) -> None:
+    """Write the new values and keep the rows as they were; the caller commits."""
+    for column, why in sorted({(change.column, change.why) for change in changes}):
+        rows = [change.row for change in changes if (change.column, change.why) == (column, why)]
+        condition = sql.SQL("t.id = ANY ({})").format(sql.Literal(rows))
+        keep_originals(conn, entry, table="connection", columns=(column,), condition=condition, reason=why)
     for change in changes:
         if change.column == "conn_type":
             conn.execute("UPDATE connection SET conn_type = %s WHERE id = %s", (change.value, change.row))

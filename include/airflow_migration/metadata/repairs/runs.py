@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
 from airflow_migration.metadata.repairs.catalog import Tables
+from airflow_migration.metadata.repairs.changing import keep_originals
+from airflow_migration.metadata.repairs.ledger import Entry
 from airflow_migration.postgres.address import Session
 
 SLOTS = "8646922c8a04"
@@ -26,7 +30,7 @@ RETURNING r.id, r.dag_id, r.run_id
 """.replace("{condition}", NAMELESS_RUN)
 
 
-def name_runs(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
+def name_runs(conn: Session, entry: Entry, tables: Tables) -> tuple[int, tuple[str, ...]]:
     """Give each dag run without a run_id one, so that it and its task instances stay.
 
     2.11.2's `check_run_id_null` would move the run away and then all that belongs to it.
@@ -35,6 +39,9 @@ def name_runs(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
     """
     if not {"id", "dag_id", "execution_date", "run_id"} <= tables.get("dag_run", {}).keys():
         return 0, ()
+    keep_originals(
+        conn, entry, table="dag_run", columns=("run_id",), condition=sql.SQL(NAMELESS_RUN), reason="it had no run_id"
+    )
     named = sorted(conn.execute(_NAME_RUNS).fetchall(), key=lambda row: int(str(row[0])))
     details = [f"dag run {row} of {dag_id} had no run_id, now {run_id}" for row, dag_id, run_id in named[:LISTED]]
     if len(named) > LISTED:
@@ -42,9 +49,17 @@ def name_runs(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
     return len(named), tuple(details)
 
 
-def fill_pool_slots(conn: Session, tables: Tables) -> tuple[int, tuple[str, ...]]:
+def fill_pool_slots(conn: Session, entry: Entry, tables: Tables) -> tuple[int, tuple[str, ...]]:
     """Set NULL pool_slots to 1, as that revision does in 2.11.2; in 2.0.2 itself it aborts there."""
     if "pool_slots" not in tables.get("task_instance", {}):
         return 0, ()
+    keep_originals(
+        conn,
+        entry,
+        table="task_instance",
+        columns=("pool_slots",),
+        condition=sql.SQL("t.pool_slots IS NULL"),
+        reason="it had no pool_slots",
+    )
     count = conn.execute("UPDATE task_instance SET pool_slots = 1 WHERE pool_slots IS NULL").rowcount
     return count, (f"pool_slots of {count} task instance(s) set to 1",) if count else ()

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from airflow_migration.metadata.repairs.catalog import Tables
+from airflow_migration.metadata.repairs.changing import keep_originals
 from airflow_migration.metadata.repairs.connections import free_name
 from airflow_migration.metadata.repairs.crossing import Crossing
+from airflow_migration.metadata.repairs.ledger import Entry
 from airflow_migration.postgres.address import Session
 
 LOWER_INDEX = "e07f49787c9d"
 USER_TABLES = ("ab_user", "ab_register_user")
+SAME_NAME = "another user's name differs in case only"
 
 _CLASHES = """
 SELECT id, username, lower(username) FROM {table}
@@ -47,8 +50,12 @@ def new_usernames(conn: Session, tables: Tables, crossing: Crossing) -> tuple[Re
     )
 
 
-def rename_users(conn: Session, renames: tuple[Rename, ...]) -> None:
-    """Write the new usernames; the caller commits."""
+def rename_users(conn: Session, entry: Entry, renames: tuple[Rename, ...]) -> None:
+    """Write the new usernames and keep the rows as they were; the caller commits."""
+    for table in sorted({rename.table for rename in renames}):
+        rows = [rename.row for rename in renames if rename.table == table]
+        condition = sql.SQL("t.id = ANY ({})").format(sql.Literal(rows))
+        keep_originals(conn, entry, table=table, columns=("username",), condition=condition, reason=SAME_NAME)
     for rename in renames:
         conn.execute(
             sql.SQL("UPDATE {} SET username = %s WHERE id = %s").format(sql.Identifier(rename.table)),
@@ -83,7 +90,7 @@ def _renames(conn: Session, table: str, length: int | None) -> list[Rename]:
         taken.add(suffix)
         number = suffix.rpartition("__")[2]
         name = free_suffix(str(username), number, length)
-        detail = f"{table} row {row}: {username!r} renamed {name!r}, another user's name differs in case only"
+        detail = f"{table} row {row}: {username!r} renamed {name!r}, {SAME_NAME}"
         renames.append(Rename(table=table, row=int(str(row)), username=name, detail=detail))
     return renames
 
