@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import sql
@@ -24,7 +24,8 @@ from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Column, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
 from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
-from airflow_migration.planning.row_comparison import RowComparison, RowDifference, RowDifferences, Side
+from airflow_migration.planning.conf_comparison import Confs, compare_confs
+from airflow_migration.planning.row_comparison import EXAMPLES, RowComparison, RowDifference, RowDifferences, Side
 from airflow_migration.postgres.address import Session
 
 MENDED = "mended_task_instance"
@@ -53,6 +54,8 @@ class ContentComparison:
     :param added: rows that are there now and were not before
     :param changed: rows of which a column says something else, and no ledger says why
     :param filled: values that were NULL and were filled in
+    :param nulled: confs that JSON cannot hold, and that are NULL now
+    :param unread: confs of which it was only compared that they are there
     :param first: the first twenty of the rows that differ
     :param cause: why rows may differ as they like; empty where they may not
     :param growth: why rows may be added; empty where they may not
@@ -70,6 +73,8 @@ class ContentComparison:
     first: tuple[RowDifference, ...]
     cause: str
     growth: str
+    nulled: int = 0
+    unread: int = 0
 
     @property
     def different(self) -> int:
@@ -133,7 +138,45 @@ class Contents:
         found = self._differences(
             shape, before_relations, after_relations, tuple(relation for relation, _ in originals), rows
         )
-        return self._result(table, after, shape, meaning, rows, found, removal)
+        result = self._result(table, after, shape, meaning, rows, found, removal)
+        if table == "dag_run" and after is not None:
+            kept = tuple(relation for relation, columns in originals if "conf" in columns)
+            return self._with_confs(result, before_relations, after_relations, kept)
+        return result
+
+    def _with_confs(
+        self,
+        result: ContentComparison,
+        before: tuple[Relation, ...],
+        after: tuple[Relation, ...],
+        originals: tuple[Relation, ...],
+    ) -> ContentComparison:
+        """Confs are read here where they were pickles and are JSON now; hashes tell of all others."""
+        if any("conf" not in relation.columns for relation in (*before, *after)) or "conf" in result.compared:
+            return result
+        found = compare_confs(
+            Confs(conn=self.clone, relations=before),
+            Confs(conn=self.working, relations=after, originals=originals),
+        )
+        named = [RowDifference(key=key, what="changed", columns=("conf",)) for key in self._runs(found.changed)]
+        return replace(
+            result,
+            compared=(*result.compared, "conf"),
+            not_compared=tuple(column for column in result.not_compared if column != "conf"),
+            changed=result.changed + len(found.changed),
+            first=(*result.first, *named)[:EXAMPLES],
+            nulled=found.nulled,
+            unread=found.unread,
+        )
+
+    def _runs(self, ids: tuple[int, ...]) -> list[str]:
+        """What some runs are called."""
+        rows = self.clone.execute(
+            "SELECT format('id=%%s, dag_id=%%s, run_id=%%s', id, dag_id, run_id) FROM dag_run WHERE id = ANY (%s)"
+            " ORDER BY id",
+            (list(ids[:EXAMPLES]),),
+        ).fetchall()
+        return [str(row[0]) for row in rows]
 
     def _differences(
         self,

@@ -12,6 +12,7 @@ from airflow_migration.metadata.tables import GROWN, Removal, removal_of
 from airflow_migration.planning.content_comparison import ContentComparison
 
 STAYED = "history_days; stays in the frozen clone"
+NULLED = "conf is NULL, as JSON cannot hold it (e39a26ac59f6, 3.0.0); in the frozen clone"
 CASCADED = "deleted by Airflow with task instances that it moved (ON DELETE CASCADE)"
 
 
@@ -63,17 +64,13 @@ def keep_ledger(
     counts: Counts,
     contents: Mapping[str, ContentComparison],
     changed: Sequence[ChangedRows],
-    nulled: Mapping[str, tuple[Cause, ...]],
 ) -> tuple[LedgerEntry, ...]:
     """An entry for every table of the source.
 
     :param contents: by table, what the comparison of its rows has found
     :param changed: what the repairs have written down
-    :param nulled: by table, values that became NULL
     """
-    return tuple(
-        _entry(counts, table, contents.get(table), changed, nulled.get(table, ())) for table in sorted(counts.before)
-    )
+    return tuple(_entry(counts, table, contents.get(table), changed) for table in sorted(counts.before))
 
 
 def _entry(
@@ -81,7 +78,6 @@ def _entry(
     table: str,
     content: ContentComparison | None,
     changed: Sequence[ChangedRows],
-    nulled: tuple[Cause, ...],
 ) -> LedgerEntry:
     after = counts.name_after(table)
     rows_in, rows_out = counts.before[table], counts.after[after] if after else 0
@@ -99,7 +95,7 @@ def _entry(
             for each in changed
             if each.origin in {table, after}
         ),
-        nulled=nulled,
+        nulled=(Cause(cause=NULLED, rows=content.nulled),) if content is not None and content.nulled else (),
         unaccounted=rows_in - rows_out - sum(cause.rows for cause in causes),
     )
 

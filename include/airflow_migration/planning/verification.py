@@ -130,7 +130,7 @@ def verify(  # noqa: PLR0913
     counts = count(clone, working, migration_id, (heads.source, heads.found), kept or {})
     contents = _compare(Contents(clone, working, counts, migration_id, kept or {}), listener)
     by_table = {content.table: content for content in contents}
-    ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id), {})
+    ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id))
     _tell_ledger(ledger, listener)
     encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
