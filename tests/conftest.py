@@ -40,6 +40,16 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 NewDatabase = Callable[..., DatabaseAddress]
 Corpus = Callable[[str], DatabaseAddress]
 
+TOGETHER = {"test_demo.py": "the stage", "test_leaks.py": "the stage"}
+"""Files that share what is dear to set up, by what it is."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file stay together when several processes share the work."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseAddress]:

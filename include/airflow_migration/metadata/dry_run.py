@@ -22,11 +22,13 @@ class Obstacle:
     """Where an upgrade would stop.
 
     :param what: object, by its name in the database where it has one
+    :param table: that has it, by its name in the database; empty where the upgrade made it
     :param held_by: views and foreign keys
     """
 
     kind: Kind
     what: str
+    table: str
     change: Change
     held_by: tuple[str, ...] = ()
 
@@ -47,23 +49,31 @@ def try_changes(picture: Picture, changes: Iterable[Change]) -> tuple[Obstacle, 
                 picture.made.add(change.new_name)
             continue
         if change.table not in picture.tables and change.act not in ("make table", "drop table"):
-            _note(obstacles, change, "missing", f"table {change.table}")
+            _note(picture, obstacles, change, "missing", f"table {change.table}")
             continue
         _TRIALS[change.act](picture, change, obstacles)
     return tuple(obstacles)
 
 
-def _note(obstacles: list[Obstacle], change: Change, kind: Kind, what: str, held_by: tuple[str, ...] = ()) -> None:
+def _note(
+    picture: Picture,
+    obstacles: list[Obstacle],
+    change: Change,
+    kind: Kind,
+    what: str,
+    held_by: tuple[str, ...] = (),
+) -> None:
     told = any(each.what == what and each.kind == kind for each in obstacles)
     if not change.lenient and not told:
-        obstacles.append(Obstacle(kind=kind, what=what, change=change, held_by=held_by))
+        table = picture.tables[change.table].origin if change.table in picture.tables else ""
+        obstacles.append(Obstacle(kind=kind, what=what, table=table, change=change, held_by=held_by))
 
 
 def _make_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     if change.table in picture.tables and change.lenient:
         return
     if change.table in picture.tables:
-        _note(obstacles, change, "in the way", f"table {change.table}")
+        _note(picture, obstacles, change, "in the way", f"table {change.table}")
     picture.tables.pop(change.table, None)
     picture.made.add(change.table)
 
@@ -71,13 +81,13 @@ def _make_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> 
 def _make_column(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     columns = picture.tables[change.table].columns
     if change.name in columns:
-        _note(obstacles, change, "in the way", f"column {_origin(picture, change)}.{change.name}")
+        _note(picture, obstacles, change, "in the way", f"column {_origin(picture, change)}.{change.name}")
     columns.setdefault(change.name, "")
 
 
 def _make_index(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     if change.name in picture.indexes:
-        _note(obstacles, change, "in the way", f"index {change.name}")
+        _note(picture, obstacles, change, "in the way", f"index {change.name}")
     picture.indexes[change.name] = Index(table=change.table, columns=frozenset())
 
 
@@ -90,7 +100,7 @@ def _make_key(picture: Picture, change: Change, obstacles: list[Obstacle]) -> No
     ]
     if present or (kind != "f" and change.name in picture.indexes):
         name = present[0] if present else change.name
-        _note(obstacles, change, "in the way", f"constraint {name} of {_origin(picture, change)}")
+        _note(picture, obstacles, change, "in the way", f"constraint {name} of {_origin(picture, change)}")
     index = change.name if kind != "f" else ""
     picture.constraints[change.table, change.name] = Constraint(kind=kind, index=index)
     if index:
@@ -103,7 +113,7 @@ def _drop_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> 
     picture.made.discard(change.table)
     if table is None:
         if not known:
-            _note(obstacles, change, "missing", f"table {change.table}")
+            _note(picture, obstacles, change, "missing", f"table {change.table}")
         return
     views = {view for (name, _), readers in picture.views.items() if name == table.origin for view in readers}
     keys = {
@@ -112,14 +122,14 @@ def _drop_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> 
         if constraint.refers_to == change.table and child != change.table
     }
     if views or keys:
-        _note(obstacles, change, "held", f"table {table.origin}", tuple(sorted(views | keys)))
+        _note(picture, obstacles, change, "held", f"table {table.origin}", tuple(sorted(views | keys)))
     _forget(picture, change.table)
 
 
 def _drop_column(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     columns = picture.tables[change.table].columns
     if change.name not in columns:
-        _note(obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
+        _note(picture, obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
         return
     _held_column(picture, change, obstacles)
     origin = columns.pop(change.name)
@@ -135,7 +145,7 @@ def _retype(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None
     if change.name in picture.tables[change.table].columns:
         _held_column(picture, change, obstacles)
     else:
-        _note(obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
+        _note(picture, obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
 
 
 def _held_column(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
@@ -143,18 +153,18 @@ def _held_column(picture: Picture, change: Change, obstacles: list[Obstacle]) ->
     origin = table.columns[change.name]
     views = picture.views.get((table.origin, origin), ()) if origin else ()
     if views:
-        _note(obstacles, change, "held", f"column {table.origin}.{origin}", tuple(sorted(views)))
+        _note(picture, obstacles, change, "held", f"column {table.origin}.{origin}", tuple(sorted(views)))
 
 
 def _drop_index(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     if picture.indexes.pop(change.name, None) is None:
-        _note(obstacles, change, "missing", f"index {change.name} of {_origin(picture, change)}")
+        _note(picture, obstacles, change, "missing", f"index {change.name} of {_origin(picture, change)}")
 
 
 def _drop_constraint(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     found = picture.constraints.pop((change.table, change.name), None)
     if found is None:
-        _note(obstacles, change, "missing", f"constraint {change.name} of {_origin(picture, change)}")
+        _note(picture, obstacles, change, "missing", f"constraint {change.name} of {_origin(picture, change)}")
     elif found.kind != "f":
         picture.indexes.pop(found.index, None)
         _held_key(picture, change, found, obstacles)
@@ -168,14 +178,14 @@ def _held_key(picture: Picture, change: Change, key: Constraint, obstacles: list
     }
     if relying:
         what = f"constraint {change.name} of {_origin(picture, change)}"
-        _note(obstacles, change, "held", what, tuple(sorted(relying.values())))
+        _note(picture, obstacles, change, "held", what, tuple(sorted(relying.values())))
     for where in relying:
         del picture.constraints[where]
 
 
 def _rename_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     if change.new_name in picture.tables:
-        _note(obstacles, change, "in the way", f"table {change.new_name}")
+        _note(picture, obstacles, change, "in the way", f"table {change.new_name}")
     picture.tables[change.new_name] = picture.tables.pop(change.table)
     for index in picture.indexes.values():
         if index.table == change.table:
@@ -190,11 +200,11 @@ def _rename_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -
 def _rename_column(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
     columns = picture.tables[change.table].columns
     if change.new_name in columns:
-        _note(obstacles, change, "in the way", f"column {_origin(picture, change)}.{change.new_name}")
+        _note(picture, obstacles, change, "in the way", f"column {_origin(picture, change)}.{change.new_name}")
     if change.name in columns:
         columns[change.new_name] = columns.pop(change.name)
     else:
-        _note(obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
+        _note(picture, obstacles, change, "missing", f"column {_origin(picture, change)}.{change.name}")
 
 
 def _forget(picture: Picture, table: str) -> None:

@@ -20,7 +20,7 @@ SELECT k.conname, c.relname, k.contype::text, coalesce(p.relname, ''), coalesce(
        array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey))
   FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_class p ON p.oid = k.confrelid LEFT JOIN pg_class i ON i.oid = k.conindid
- WHERE {ON_SEARCH_PATH} AND k.contype IN ('p', 'u', 'f')
+ WHERE {ON_SEARCH_PATH} AND k.contype IN ('p', 'u', 'f', 'c')
 """  # noqa: S608
 
 VIEWS = f"""
@@ -56,7 +56,7 @@ class Index:
 
 @dataclass(slots=True, kw_only=True)
 class Constraint:
-    """:param kind: ``p`` primary key, ``u`` unique, ``f`` foreign key
+    """:param kind: ``p`` primary key, ``u`` unique, ``f`` foreign key, ``c`` check
     :param refers_to: table that a foreign key points at
     :param index: that it has of its own, or that a foreign key relies on
     """

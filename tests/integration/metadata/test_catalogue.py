@@ -39,6 +39,7 @@ class Case:
     target: str = "3.3.2"
     shows: tuple[str, ...] = ()
     hops: tuple[str, ...] = ("3.3.2",)
+    repair: str | None = None
 
     def __str__(self) -> str:
         return f"{self.check}-{self.source}"
@@ -55,12 +56,12 @@ FIRST_DAG = "(SELECT min(dag_id) FROM dag)"
 ONE_TASK = "ctid = (SELECT ctid FROM task_instance LIMIT 1)"
 
 CASES = (
-    Case(check="run_duplicate", source="2.7.3", count=1, severity="blocker", target="2.11.2", hops=("2.11.2",),
+    Case(check="run_duplicate", source="2.7.3", count=1, repair="run_duplicate", target="2.11.2", hops=("2.11.2",),
         statement="""ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
         INSERT INTO dag_run (dag_id, run_id, execution_date, run_type)
         SELECT dag_id, run_id || ' twin', execution_date, run_type FROM dag_run LIMIT 1""", shows=("twin",)),
-    Case(check="run_duplicate", source="1.10.15", count=2, severity="blocker", hops=("2.11.2", "3.3.2"), statement="""
-        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
+    Case(check="run_duplicate", source="1.10.15", count=2, repair="run_duplicate", hops=("2.11.2", "3.3.2"),
+        statement="""ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
         INSERT INTO dag_run (dag_id, run_id, execution_date)
         SELECT dag_id, run_id, execution_date + n * interval '1 us' FROM generate_series(1, 2) n,
             (SELECT * FROM dag_run LIMIT 1) r"""),
@@ -76,7 +77,7 @@ CASES = (
         statement=f"UPDATE dag SET is_subdag = dag_id = {FIRST_DAG}"),
     Case(check="sensing_task_instances", source="2.2.5", count=1, severity="info", hops=("2.11.2",),
         statement=f"UPDATE task_instance SET state = 'sensing' WHERE {ONE_TASK}"),
-    Case(check="dataset_uri_not_indexable", source="2.10.5", count=2, statement="""
+    Case(check="dataset_uri_not_indexable", source="2.10.5", count=2, repair="dataset_uri_not_indexable", statement="""
         INSERT INTO dataset (uri, extra, created_at, updated_at)
         SELECT repeat(what, n), '{}', now(), now() FROM (VALUES ('x', 1340), ('y', 1341), ('ü', 700), ('z', 1501)) v
             (what, n)"""),
@@ -113,7 +114,7 @@ CASES = (
         INSERT INTO dag_code (fileloc_hash, fileloc, source_code, last_updated)
         SELECT -2, '/dags/mention.py', 'TriggerDagRunOperator(trigger_dag_id="' || {FIRST_DAG} || '")', now()""",
         shows=("/dags/copy.py",)),
-    Case(check="schema_object_missing", source="2.10.5", count=2, severity="blocker", statement="""
+    Case(check="schema_object_missing", source="2.10.5", count=2, repair="schema_object_missing", statement="""
         DROP INDEX idx_log_dag; ALTER TABLE dag_run_note RENAME CONSTRAINT dag_run_note_user_fkey TO by_hand""",
         shows=("idx_log_dag", "16cbcb1c8c36", "dag_run_note_user_fkey")),
     Case(check="schema_object_missing", source="1.10.15", count=1, severity="blocker", hops=("2.11.2", "3.3.2"),
@@ -188,7 +189,7 @@ def test_fault_is_found_with_its_hops_and_a_query_that_shows_it(corpus: Corpus, 
     spoil(address, case.statement)
 
     found = look(address, case.target)[case.check]
-    assert (found.severity, found.count, found.repair) == (case.severity, case.count, None), found
+    assert (found.severity, found.count, found.repair) == (case.severity, case.count, case.repair), found
     assert found.hops == case.hops
     assert found.remedy
     assert len(found.evidence) == min(case.count, EXAMPLES)

@@ -15,6 +15,8 @@ from airflow_migration.metadata.checks import find_problems
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs import repair
+from airflow_migration.metadata.repairs.crossing import Crossing
+from airflow_migration.metadata.schema_changes import schema_changes
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.secret import Secret
@@ -148,6 +150,98 @@ def test_rows_that_belong_to_nothing_are_moved_and_the_upgrade_passes(
         assert read_head(session) == release("3.3.2").head
         kept = session.execute("SELECT task_id FROM airflow_migration.moved_task_instance_history").fetchall()
     assert kept == [("nobody",)]
+
+
+def test_runs_of_one_date_or_run_id_and_uris_too_long_for_the_index_no_longer_stop_it(
+    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
+) -> None:
+    address = corpus("2.7.3")
+    spoil(address, f"""
+        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
+        ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key CASCADE;
+        INSERT INTO dag_run (id, dag_id, run_id, execution_date, run_type)
+        SELECT 901, dag_id, 'same date', execution_date, run_type FROM dag_run WHERE id = 1;
+        INSERT INTO dag_run (id, dag_id, run_id, execution_date, run_type)
+        SELECT 902, dag_id, run_id, '2001-01-01', run_type FROM dag_run WHERE id = 1;
+        INSERT INTO task_instance (dag_id, task_id, run_id, map_index, pool, pool_slots)
+        SELECT dag_id, 'of the later', 'same date', -1, 'default_pool', 1 FROM dag_run WHERE id = 1;
+        INSERT INTO dataset (id, uri, extra, created_at, updated_at)
+        VALUES (901, {LONG_URI}, '{{}}', now(), now()), (902, repeat('fits, compressed', 90), '{{}}', now(), now())
+    """)  # fmt: skip
+    found = look(address, "3.3.2")
+    assert (found["run_duplicate"].count, found["dataset_uri_not_indexable"].count) == (2, 2)
+    mend(address, "3.3.2")
+    mend(address, "3.3.2")
+    runtimes.upgrade("3.3.2", address, fernet_key, lambda message: None)
+    with address.connect() as session:
+        answers = [
+            session.execute(sql.SQL(query)).fetchall()
+            for query in (
+                "SELECT id, right(run_id, 5) = '__902' FROM dag_run WHERE id > 900",
+                "SELECT id, run_id FROM airflow_migration.moved_dag_run",
+                "SELECT task_id FROM airflow_migration.moved_task_instance",
+                "SELECT id, changed_columns FROM airflow_migration.changed_dag_run",
+                "SELECT id FROM asset WHERE id > 900",
+                "SELECT id FROM airflow_migration.moved_dataset",
+            )
+        ]
+    assert answers == [
+        [(902, True)], [(901, "same date")], [("of the later",)], [(902, ["run_id"])], [(902,)], [(901,)],
+    ]  # fmt: skip
+
+
+BY_HAND = """
+    SELECT c.relname::text, k.conname::text FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+     WHERE c.relnamespace = 'public'::regnamespace
+    UNION ALL SELECT c.relname::text, i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+      JOIN pg_class c ON c.oid = x.indrelid WHERE c.relnamespace = 'public'::regnamespace
+       AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.oid AND k.contype <> 'f')"""
+
+
+def rename_what_the_upgrade_drops(address: DatabaseAddress, target: str) -> list[str]:
+    """Give every constraint another name, and every other index; the rest of the indexes are dropped.
+
+    :returns: the names as they were
+    """
+    with address.connect(read_only=False) as session:
+        crossing = Crossing.between(read_head(session), release(target).head)
+        dropped = {
+            change.name
+            for change in schema_changes(crossing)
+            if change.act in ("drop index", "drop constraint") and not change.lenient
+        }
+        objects = [(table, name) for table, name in session.execute(BY_HAND) if name in dropped]
+        constraints = {name for (name,) in session.execute("SELECT conname::text FROM pg_constraint")}
+        for number, (table, name) in enumerate(objects):
+            if name in constraints:
+                text = "ALTER TABLE {table} RENAME CONSTRAINT {name} TO {other}"
+            else:
+                text = "ALTER INDEX {name} RENAME TO {other}" if number % 2 else "DROP INDEX {name}"
+            names = {"table": table, "name": name, "other": f"by hand {number}"}
+            session.execute(sql.SQL(text).format(**{k: sql.Identifier(str(v)) for k, v in names.items()}))
+        return [str(name) for _, name in objects]
+
+
+@pytest.mark.parametrize(("source", "target"), [("1.10.15", "2.11.2"), ("2.10.5", "3.3.2")])
+def test_whatever_was_renamed_or_dropped_by_hand_the_upgrade_passes(
+    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret, source: str, target: str
+) -> None:
+    address = corpus(source)
+    renamed = rename_what_the_upgrade_drops(address, target)
+    assert len(renamed) > 5
+    new_index = "idx_log_dttm" if target == "2.11.2" else "idx_dag_run_run_after"
+    spoil(address, f"CREATE INDEX {new_index} ON dag_run (state)")
+    found = look(address, target)
+    for check in ("schema_object_missing", "schema_object_in_the_way"):
+        assert (found[check].severity, found[check].repair) == ("warning", check), found[check]
+
+    mend(address, target)
+    runtimes.upgrade(target, address, fernet_key, lambda message: None)
+    with address.connect() as session:
+        assert read_head(session) == release(target).head
+        names = {str(name) for _, name in session.execute(BY_HAND)}
+    assert not [name for name in names if name.startswith("by hand")]
+    assert {new_index, f"{new_index}__by_hand"} <= names
 
 
 def test_what_is_said_to_change_changes_so(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:

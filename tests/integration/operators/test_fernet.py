@@ -191,7 +191,7 @@ def test_keep_is_looked_at_again_when_the_source_has_gone_on(
         run.execute(tasks["swap_fernet_key"])
 
 
-@pytest.mark.parametrize("of_the_target", [NEW_KEY, ""])
+@pytest.mark.parametrize("of_the_target", [NEW_KEY, ""], ids=["with a key", "without"])
 def test_an_unencrypted_source_does_not_take_the_target_s_key_away(
     new_run: Any, same_schema: Any, tasks: dict[str, Any], corpus: Corpus, tmp_path: Path, of_the_target: str
 ) -> None:

@@ -704,10 +704,10 @@ def test_every_finding_of_the_rows_says_which_upgrade_meets_it(case: Case) -> No
 
 
 def test_a_refused_plan_names_every_blocker_and_keeps_all_findings(case: Case) -> None:
-    case.on_source("DROP INDEX idx_log_dag")
+    case.on_source("ALTER TABLE dag DROP COLUMN last_scheduler_run")
     with case.source.address.connect(read_only=False) as conn:
         conn.execute("CREATE TABLE backfill (id int)")
-    with pytest.raises(PreflightError, match=r"idx_log_dag.*table backfill") as caught:
+    with pytest.raises(PreflightError, match=r"last_scheduler_run.*table backfill") as caught:
         case.plan()
     checks = {str(finding["check"]) for finding in caught.value.findings}
     assert {"schema_object_missing", "schema_object_in_the_way", "connection_type", "space"} <= checks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from base64 import urlsafe_b64encode
 
 import pytest
 from cryptography.fernet import Fernet
@@ -11,7 +12,7 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.encryption import EncryptedValue, decrypt_one, looks_encrypted, read_keys
 from airflow_migration.secret import Secret
 
-OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+OLD, NEW = (urlsafe_b64encode(letter * 32).decode() for letter in (b"o", b"n"))
 
 
 def encrypt(key: str, text: str) -> str:
@@ -27,7 +28,11 @@ def test_another_key_reads_nothing() -> None:
     assert decrypt_one(read_keys(Secret(NEW)), encrypt(OLD, "x")) is None
 
 
-@pytest.mark.parametrize("token", ["", "plain", "gAAAAAB", "ž", encrypt(OLD, "x")[:-4]])
+@pytest.mark.parametrize(
+    "token",
+    ["", "plain", "gAAAAAB", "ž", encrypt(OLD, "x")[:-4]],
+    ids=["empty", "plain", "short", "not ASCII", "cut off"],
+)
 def test_what_is_no_token_is_not_read(token: str) -> None:
     assert decrypt_one(read_keys(Secret(OLD)), token) is None
 
@@ -57,6 +62,7 @@ def test_the_bad_key_is_named_by_its_place() -> None:
         ("{}", False),
         ("", False),
     ],
+    ids=["of nothing", "long", "cut off", "words", "not ASCII", "JSON", "empty"],
 )
 def test_a_token_is_known_by_its_shape(text: str, expected: bool) -> None:
     assert looks_encrypted(text) is expected

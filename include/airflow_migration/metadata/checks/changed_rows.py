@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_migration.metadata.repairs.faults import RUN_KEY, Fault
+from airflow_migration.metadata.repairs.faults import Fault
 from airflow_migration.metadata.repairs.xcoms import CAST
 
 _NOT_NULL_3_2 = "888b59e02a5b"
@@ -10,23 +10,6 @@ _NOT_NULL_3_2 = "888b59e02a5b"
 _LARGE_XCOM = 200_000_000
 
 CHANGED_ROWS = (
-    Fault(
-        id="run_duplicate",
-        table="dag_run",
-        columns=("id", "dag_id", "execution_date", "run_id"),
-        condition="""t.id IN (SELECT d.id FROM (SELECT r.id,
-            row_number() OVER (PARTITION BY r.dag_id, r.execution_date ORDER BY r.id) AS of_date,
-            row_number() OVER (PARTITION BY r.dag_id, r.run_id ORDER BY r.id) AS of_run_id
-            FROM dag_run r WHERE r.dag_id IS NOT NULL AND r.execution_date IS NOT NULL AND r.run_id IS NOT NULL) d
-            WHERE d.of_date > 1 OR d.of_run_id > 1)""",
-        reason="''",
-        key="concat_ws(' ', 'id', t.id, t.dag_id, t.run_id)",
-        revision=RUN_KEY,
-        also=("686269002441", "1cdc775ca98f"),
-        summary="{count} dag run(s) have the execution date or run_id of an earlier run of their DAG",
-        movable=False,
-        remedy="Two unique constraints of dag_run are missing: delete or rename the later runs in the source",
-    ),
     Fault(  # 2.0.0 puts "DAG:" before the name; name is unique and has 250 characters
         id="dag_resource_name",
         table="ab_view_menu",
@@ -68,19 +51,6 @@ CHANGED_ROWS = (
         movable=False,
         severity="info",
         remedy="The drain waits for them; turn smart sensors off before",
-    ),
-    Fault(  # 3.0.0: an index over name and uri, both the URI; a B-tree takes 2704 bytes, compressed where that helps
-        id="dataset_uri_not_indexable",
-        table="dataset",
-        columns=("uri",),
-        condition="length(t.uri) <= 1500 AND octet_length(t.uri) > 1340",
-        reason="''",
-        key="left(t.uri, 80)",
-        revision="0d9e73a75ee4",
-        summary="{count} dataset(s) have a URI so long that 3.0's index may not take it twice (2704 bytes)",
-        movable=False,
-        severity="warning",
-        remedy="Shorten the URI in the source's DAG files and delete the old dataset; rehearse the upgrade",
     ),
     Fault(
         id="xcom_too_large",

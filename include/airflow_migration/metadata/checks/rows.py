@@ -12,6 +12,7 @@ from airflow_migration.metadata.checks.check import Check, Examination
 from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
 from airflow_migration.metadata.repairs.catalog import Tables
+from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE
 from airflow_migration.metadata.repairs.dropped import HISTORY
 from airflow_migration.metadata.repairs.faults import (
     OTHER_FAULTS,
@@ -20,6 +21,7 @@ from airflow_migration.metadata.repairs.faults import (
     Fault,
     history_faults,
 )
+from airflow_migration.metadata.repairs.run_duplicates import RUN_DUPLICATE
 from airflow_migration.metadata.repairs.runs import NAMELESS_RUN, SLOTS
 from airflow_migration.metadata.tables import REMOVALS, Removal
 from airflow_migration.postgres.address import Session
@@ -55,7 +57,15 @@ _COMPLETABLE = (  # rows that are completed and stay; as faults they share the c
 
 def row_checks(tables: Tables) -> tuple[Check, ...]:
     """The checks for the tables and columns that the database has."""
-    faults = (*_COMPLETABLE, *history_faults(tables), *OTHER_FAULTS, *TEAM_FAULTS, *CHANGED_ROWS)
+    faults = (
+        *_COMPLETABLE,
+        RUN_DUPLICATE,
+        *history_faults(tables),
+        *OTHER_FAULTS,
+        NOT_INDEXABLE,
+        *TEAM_FAULTS,
+        *CHANGED_ROWS,
+    )
     return (
         *(
             Check(ids=(fault.id,), revisions=fault.revisions, always=fault.always, ask=partial(_ask_for_fault, fault))

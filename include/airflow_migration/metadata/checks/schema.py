@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from airflow_migration.metadata.checks.check import Check, Examination
-from airflow_migration.metadata.dry_run import Kind, Obstacle, try_changes
+from airflow_migration.metadata.dry_run import Kind, Obstacle
 from airflow_migration.metadata.findings import EXAMPLES, Finding
-from airflow_migration.metadata.schema_catalog import VIEWS, read_picture
-from airflow_migration.metadata.schema_changes import schema_changes
+from airflow_migration.metadata.repairs.schema import IN_THE_WAY, MISSING, try_schema
+from airflow_migration.metadata.schema_catalog import VIEWS
 
-MISSING, IN_THE_WAY, HELD = "schema_object_missing", "schema_object_in_the_way", "schema_object_held"
+HELD = "schema_object_held"
 
 _KINDS: dict[Kind, tuple[str, str, str]] = {
     "missing": (
@@ -30,24 +30,28 @@ _KINDS: dict[Kind, tuple[str, str, str]] = {
         "Note the definitions down, drop these views and foreign keys in the source, make them anew at the target",
     ),
 }
+_REPAIRED = (
+    "Those that were renamed get their names, those that are gone a stand-in, what was made by hand another name"
+)
 
 
 def _ask(look: Examination) -> Iterator[Finding]:
-    obstacles = try_changes(read_picture(look.conn), schema_changes(look.crossing))
+    trials = try_schema(look.conn, look.crossing)
     for kind, (check, summary, remedy) in _KINDS.items():
-        found = [each for each in obstacles if each.kind == kind]
+        found, mendable = trials[kind].obstacles, trials[kind].mendable
         yield Finding(
             check=check,
-            severity="blocker" if found else "ok",
+            severity="warning" if mendable else "blocker" if found else "ok",
             summary=summary.format(count=len(found) or "No"),
             count=len(found),
             evidence=tuple(map(str, found[:EXAMPLES])),
-            remedy=remedy if found else "",
+            remedy=_REPAIRED if mendable else remedy if found else "",
+            repair=check if mendable else None,
             sql=_query(kind, found),
         )
 
 
-def _query(kind: Kind, found: list[Obstacle]) -> str:
+def _query(kind: Kind, found: Sequence[Obstacle]) -> str:
     tables = ", ".join(sorted({f"'{each.change.table}'" for each in found}))
     if not found:
         return ""

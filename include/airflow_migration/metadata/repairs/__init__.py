@@ -9,10 +9,11 @@ from functools import partial
 from psycopg.pq import TransactionStatus
 
 from airflow_migration.exceptions import InvalidInputError
-from airflow_migration.metadata.repairs import connections, dropped, leftovers, sequences, users, xcoms
+from airflow_migration.metadata.repairs import connections, dropped, leftovers, schema, sequences, users, xcoms
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
+from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE, move_unindexable
 from airflow_migration.metadata.repairs.faults import OTHER_FAULTS, RUN_KEY, Fault, history_faults
 from airflow_migration.metadata.repairs.ledger import (
     Entry,
@@ -25,6 +26,7 @@ from airflow_migration.metadata.repairs.ledger import (
 )
 from airflow_migration.metadata.repairs.moving import move_rows
 from airflow_migration.metadata.repairs.registry import QUARANTINE, REPAIRS, SAFE_REPAIRS
+from airflow_migration.metadata.repairs.run_duplicates import RUN_DUPLICATE, separate_runs
 from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
@@ -101,6 +103,8 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     """
     steps: list[Step] = [
         ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
+        (schema.MISSING, lambda _: _counted(schema.mend_schema(conn, crossing, "missing"))),
+        (schema.IN_THE_WAY, lambda _: _counted(schema.mend_schema(conn, crossing, "in the way"))),
         ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
         ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
         ("username_case", lambda entry: _rename_users(conn, entry, tables, crossing)),
@@ -111,8 +115,12 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         steps.append(("connection_id", lambda entry: _change(conn, entry, connections.new_ids(conn, tables))))
     if crossing.crosses(RUN_KEY):
         steps.append(("run_without_run_id", lambda entry: name_runs(conn, entry, tables)))
+    if RUN_DUPLICATE.applies(tables, crossing):
+        steps.append((RUN_DUPLICATE.id, partial(separate_runs, conn)))
     faults = (*history_faults(tables), *OTHER_FAULTS)
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
+    if NOT_INDEXABLE.applies(tables, crossing):
+        steps.append((NOT_INDEXABLE.id, lambda entry: (move_unindexable(conn, entry), ())))
     if crossing.crosses(SLOTS):
         steps.append(("pool_slots", lambda entry: fill_pool_slots(conn, entry, tables)))
     if xcoms.applies(tables, crossing):

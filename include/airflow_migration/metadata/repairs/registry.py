@@ -38,6 +38,16 @@ _ALL = (
         instead="Rename or drop these tables in the source",
     ),
     KnownRepair(
+        id="schema_object_missing",
+        does="Gives constraints and indexes the names by which the upgrade drops them, or makes an empty one.",
+        instead="Rename or make them in the source as the evidence says",
+    ),
+    KnownRepair(
+        id="schema_object_in_the_way",
+        does="Renames indexes made by hand under a name that the upgrade gives to one of its own.",
+        instead="Rename these indexes in the source",
+    ),
+    KnownRepair(
         id="fab_id_default",
         does="Gives the ids of FAB's tables the default and the sequence that they lack.",
         instead="Give these columns a sequence and a default in the source",
@@ -63,6 +73,11 @@ _ALL = (
         instead="Rename these connections in the source",
     ),
     KnownRepair(id="run_without_run_id", does="Names dag runs without a run_id by their date."),
+    KnownRepair(
+        id="run_duplicate",
+        does="Moves dag runs with the date of an earlier run of their DAG; renames those that share only the run_id.",
+        instead="Delete or rename the later runs in the source",
+    ),
     KnownRepair(id="run_without_key", does="Moves dag runs without a DAG or a date."),
     KnownRepair(id="task_instance_without_run", does="Moves task instances that belong to no dag run."),
     _moves_orphans("task_reschedule"),
@@ -84,6 +99,7 @@ _ALL = (
     _moves_dangling("ab_user_role"),
     _moves_dangling("ab_permission_view_role"),
     KnownRepair(id="dataset_uri_too_long", does="Moves datasets whose URI is longer than 1500 characters."),
+    KnownRepair(id="dataset_uri_not_indexable", does="Moves datasets whose URI the index of 3.0 does not take."),
     KnownRepair(id="dataset_alias_too_long", does="Moves dataset aliases whose name is longer than 1500 characters."),
     KnownRepair(id="serialized_dag_nul", does="Moves serialized DAGs that hold the NUL character."),
     KnownRepair(id="registration_duplicate", does="Moves pending registrations that repeat an earlier one's e-mail."),
