@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import sql
 
 from airflow_migration.metadata.repairs.catalog import ON_SEARCH_PATH, read_tables
+from airflow_migration.metadata.repairs.dropped import REPAIR as DROPPED
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows, moved_rows
 from airflow_migration.metadata.tables import DEFAULT_POOL, RENAMED
 from airflow_migration.postgres.address import Session
@@ -28,6 +29,7 @@ class SideTable:
     :param origin: the table that they were in, by its name at that moment
     :param rows: how many; of this migration only, where the table says which
     :param whole: the origin itself was moved here; its rows carry no migration
+    :param dropped: of the rows, those that are here because Airflow drops their table
     """
 
     schema: str
@@ -35,12 +37,15 @@ class SideTable:
     origin: str
     rows: int
     whole: bool = False
+    dropped: int = 0
 
     @property
-    def cause(self) -> str:
-        if self.schema:
-            return f"repaired, kept in {self.schema}.{self.name}"
-        return f"archived by Airflow in {self.name}"
+    def causes(self) -> tuple[tuple[str, int], ...]:
+        """What brought the rows here, and how many."""
+        if not self.schema:
+            return ((f"archived by Airflow in {self.name}", self.rows),)
+        where = f"kept in {self.schema}.{self.name}"
+        return ((f"repaired, {where}", self.rows - self.dropped), (f"dropped, {where}", self.dropped))
 
 
 # Up to 2.1 a task_reschedule goes with its task instance, which 2.2 moves when it has no run
@@ -183,7 +188,7 @@ def moved_by_repairs(
     :param origins: names that the origin can have; where the ledger does not say, the longest that fits is it
     """
     known = sorted(origins, key=len, reverse=True)
-    ledger = _read_ledger(working, migration_id)
+    ledger, dropped = _read_ledger(working, migration_id)
     before = set(_tables(clone, SCHEMA))
     found = []
     for name in _tables(working, SCHEMA):
@@ -194,22 +199,24 @@ def moved_by_repairs(
         table = sql.Identifier(SCHEMA, name)
         if rest != name:
             rows = _count(working, table, migration_id)
-            found.append(SideTable(schema=SCHEMA, name=name, origin=origin, rows=rows))
+            side = SideTable(schema=SCHEMA, name=name, origin=origin, rows=rows, dropped=dropped.get(name, 0))
+            found.append(side)
         elif name not in before and name.startswith((ARCHIVE_PREFIX, XCOM_ARCHIVE)):
             rows = _count(working, table)
             found.append(SideTable(schema=SCHEMA, name=name, origin=origin, rows=rows, whole=True))
     return tuple(found)
 
 
-def _read_ledger(conn: Session, migration_id: str) -> dict[str, str]:
-    """Side table → origin, as the repairs wrote it down."""
-    if not {"origin", "kept_in"} <= read_tables(conn, SCHEMA).get("moved", {}).keys():
-        return {}
-    rows = conn.execute(
-        "SELECT DISTINCT kept_in, origin FROM airflow_migration.moved WHERE migration_id = %s",
-        (migration_id,),
-    ).fetchall()
-    return {str(kept_in).removeprefix(f"{SCHEMA}."): str(origin) for kept_in, origin in rows}
+def _read_ledger(conn: Session, migration_id: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Side table → origin, and side table → rows that are there because their table is dropped."""
+    origins: dict[str, str] = {}
+    dropped: dict[str, int] = {}
+    for moved in moved_rows(conn, migration_id):
+        name = moved.kept_in.removeprefix(f"{SCHEMA}.")
+        origins[name] = moved.origin
+        if moved.repair == DROPPED:
+            dropped[name] = dropped.get(name, 0) + moved.count
+    return origins, dropped
 
 
 def _tables(conn: Session, schema: str | None) -> tuple[str, ...]:

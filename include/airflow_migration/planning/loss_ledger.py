@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_migration.metadata.counts import Counts
-from airflow_migration.metadata.repairs.dropped import HISTORY
 from airflow_migration.metadata.repairs.ledger import ChangedRows
 from airflow_migration.metadata.tables import GROWN, Removal, removal_of
 from airflow_migration.planning.content_comparison import ContentComparison
@@ -25,6 +24,9 @@ class Cause:
 
     cause: str
     rows: int
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} {self.cause}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +104,9 @@ def _entry(
 
 def _left(counts: Counts, table: str, after: str | None) -> list[Cause]:
     """Rows that are somewhere else."""
-    dropped = after is None and table in HISTORY
-    causes = [
-        Cause(cause=f"dropped, kept in {side.schema}.{side.name}" if dropped else side.cause, rows=side.rows)
-        for side in counts.moved
-        if side.origin in {table, after}
-    ]
-    causes += [
-        Cause(cause=archive.cause, rows=archive.rows)
-        for name in {table, after} - {None}
-        for archive in counts.archived(str(name))
-    ]
+    aside = [side for side in counts.moved if side.origin in {table, after}]
+    aside += [archive for name in {table, after} - {None} for archive in counts.archived(str(name))]
+    causes = [Cause(cause=cause, rows=rows) for side in aside for cause, rows in side.causes]
     causes.append(Cause(cause=STAYED, rows=counts.stayed.get(table, 0)))
     return causes
 

@@ -206,6 +206,6 @@ def _tell_ledger(ledger: tuple[LedgerEntry, ...], listener: Listener) -> None:
     differ = [entry for entry in ledger if entry.causes or entry.changed or entry.nulled or entry.unaccounted]
     listener(f"{len(ledger)} table(s), {rows:,} row(s) in; {len(differ)} table(s) differ")
     for entry in differ:
-        causes = [f"{cause.rows:,} {cause.cause}" for cause in (*entry.causes, *entry.changed, *entry.nulled)]
+        causes = [str(cause) for cause in (*entry.causes, *entry.changed, *entry.nulled)]
         causes += [f"{entry.unaccounted:,} unaccounted for"] if entry.unaccounted else []
         listener(f"{entry.table}: {entry.rows_in:,} row(s) in, {entry.rows_out:,} out; {'; '.join(causes)}")
