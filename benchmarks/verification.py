@@ -1,0 +1,143 @@
+"""How long the verification takes, against the time in which Postgres hashes the same rows: both in one run, in turns.
+
+    .venv/bin/python -m benchmarks.verification --task-instances 1000000
+
+Takes the database that 2.10.5 has written, adds runs of ten task instances with all that hangs on them, and upgrades
+a clone of it to 3.3.2 by that release's own `airflow db migrate`. The yardstick is
+``SELECT count(*), sum(hashtext(t::text))`` of every table that is compared, on both databases at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.history import TARGET, clone, make_source, upgrade
+from psycopg import sql
+from tests.conftest import FERNET_KEY, run_on
+
+from airflow_migration.metadata.releases import read_head, release
+from airflow_migration.metadata.repairs import fix_sequences, repair
+from airflow_migration.metadata.schedules import mend_before_start, read_schedules
+from airflow_migration.planning.verification import VerificationResult, verify
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.runtimes.venv import VenvRuntime
+from airflow_migration.secret import Secret
+from demo.server import EmbeddedServer
+
+MIGRATION = "benchmark"
+AT_MOST = 4.0
+"""Times as long as the yardstick."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task-instances", type=int, default=1_000_000)
+    parser.add_argument("--turns", type=int, default=5)
+    given = parser.parse_args()
+    runtime = VenvRuntime(root=Path("build/runtimes"))
+    runtime.prepare(TARGET, lambda line: None)
+    with tempfile.TemporaryDirectory() as folder:
+        server = EmbeddedServer(Path(folder) / "postgres")
+        try:
+            before, after = make_pair(server.start(), runtime, given.task_instances)
+            print(json.dumps(measure(before, after, given.task_instances, given.turns), indent=2))
+        finally:
+            server.remove()
+
+
+def make_pair(
+    server: DatabaseAddress, runtime: VenvRuntime, task_instances: int
+) -> tuple[DatabaseAddress, DatabaseAddress]:
+    """A frozen clone, and what a migration makes of it."""
+    source, _ = make_source(server, task_instances, share=100)
+    working, _ = clone(server, source, "working")
+    with source.connect() as conn:
+        head, recorded = read_head(conn), read_schedules(conn)
+    with working.connect(read_only=False) as conn:
+        repair(conn, head=head, target_head=release(TARGET).head, migration_id=MIGRATION, listener=lambda line: None)
+    upgrade(runtime, working)
+    with working.connect(read_only=False) as conn:
+        mend_before_start(conn, source_head=head, recorded=recorded, migration_id=MIGRATION, listener=lambda line: None)
+        fix_sequences(conn)
+    run_on(working, "VACUUM ANALYZE")
+    return source, working
+
+
+def measure(before: DatabaseAddress, after: DatabaseAddress, task_instances: int, turns: int) -> dict[str, object]:
+    """Seconds of both, and how many times as long the verification takes."""
+    result = compare(before, after)
+    if not result.verified:
+        raise SystemExit(f"not verified: {'; '.join(result.problems)}")
+    named = {entry.table: entry.table_after for entry in result.ledger}
+    tables = [(content.table, named[content.table]) for content in result.contents]
+    yardsticks, verifications = [], []
+    for _ in range(turns):
+        yardsticks.append(timed(lambda: hash_all(before, after, tables)))
+        verifications.append(timed(lambda: compare(before, after)))
+    ratio = statistics.median(verifications) / statistics.median(yardsticks)
+    return {
+        "task_instances": task_instances,
+        "rows_compared": sum(content.rows for content in result.contents),
+        "seconds, medians": {
+            "hashtext of the same rows": round(statistics.median(yardsticks), 2),
+            "verification": round(statistics.median(verifications), 2),
+        },
+        "seconds, each turn": {"hashtext": rounded(yardsticks), "verification": rounded(verifications)},
+        "times as long": round(ratio, 2),
+        "at most": AT_MOST,
+    }
+
+
+def compare(before: DatabaseAddress, after: DatabaseAddress) -> VerificationResult:
+    """All that the step does but for the questions to the target's own commands."""
+    key = Secret(FERNET_KEY)
+    with before.connect() as one, after.connect() as other:
+        return verify(
+            clone=one,
+            working=other,
+            working_address=after,
+            clone_keys=key,
+            target_keys=key,
+            target_release=TARGET,
+            migration_id=MIGRATION,
+            runtime=None,
+            settings={},
+            listener=lambda line: None,
+        )
+
+
+def hash_all(before: DatabaseAddress, after: DatabaseAddress, tables: list[tuple[str, str | None]]) -> None:
+    """The yardstick."""
+
+    def run(address: DatabaseAddress, names: list[str]) -> None:
+        with address.connect() as conn:
+            for name in names:
+                query = sql.SQL("SELECT count(*), sum(hashtext(t::text)) FROM {} t").format(sql.Identifier(name))
+                conn.execute(query).fetchone()
+
+    with ThreadPoolExecutor(2) as pool:
+        sides = [pool.submit(run, before, [name for name, _ in tables])]
+        sides.append(pool.submit(run, after, [name for _, name in tables if name is not None]))
+        for side in sides:
+            side.result()
+
+
+def timed(what: Callable[[], object]) -> float:
+    started = time.monotonic()
+    what()
+    return time.monotonic() - started
+
+
+def rounded(seconds: list[float]) -> list[float]:
+    return [round(each, 2) for each in seconds]
+
+
+if __name__ == "__main__":
+    main()
