@@ -127,6 +127,22 @@ def test_what_is_missing_or_changed_is_named(changed: Change, check: Check, tabl
     assert result.contents
 
 
+def test_what_a_repair_has_written_is_compared_too(changed: Change, check: Check) -> None:
+    result = check(
+        changed(
+            "SET session_replication_role = replica;"
+            " UPDATE connection SET conn_type = 'mysql' WHERE conn_id = 'no_type';"
+            " UPDATE connection SET conn_id = 'another' WHERE conn_id = 'http_x__2';"
+            " UPDATE dag_run SET run_id = 'another' WHERE run_id = 'manual__2021-03-02T00:00:00+00:00'"
+        )
+    )
+    (connection, run) = (
+        next(content for content in result.contents if content.table == table) for table in ("connection", "dag_run")
+    )
+    assert sorted(each.columns for each in connection.first) == [("conn_id",), ("conn_type",)]
+    assert ("run_id",) in [each.columns for each in run.first]
+
+
 def test_two_swapped_passwords_are_both_named(changed: Change, check: Check) -> None:
     result = check(
         changed(
