@@ -82,6 +82,9 @@ CASES = (
         INSERT INTO ab_permission_view (id, permission_id, view_menu_id)
         SELECT 900 + n, p.id, 900 + n FROM ab_permission p, generate_series(1, 4) n WHERE p.name = 'can_dag_read'""",
         shows=("taken",)),
+    Case(check="pool_slots", source="1.10.15", count=21, severity="info", hops=("2.11.2",), statement="""
+        UPDATE task_instance t SET pool_slots = NULL FROM dag_run r
+         WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date"""),
     Case(check="subdags", source="2.7.3", count=1, hops=("3.3.2",),
         statement=f"UPDATE dag SET is_subdag = dag_id = {FIRST_DAG}"),
     Case(check="sensing_task_instances", source="2.2.5", count=1, severity="info", hops=("2.11.2",),

@@ -13,6 +13,7 @@ from airflow_migration.metadata.checks import find_problems
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs import dropped, moved_rows, repair
+from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE
 from airflow_migration.postgres.address import DatabaseAddress
 
 Corpus = Callable[[str], DatabaseAddress]
@@ -59,9 +60,6 @@ CASES = (
     Case(check="connection_id", source="1.10.15", count=5, statement="""
         INSERT INTO connection (conn_id, conn_type)
         VALUES (NULL, 'http'), (NULL, 'http'), ('', 'http'), ('http_x', 'http'), ('http_x__2', 'http')"""),
-    Case(check="pool_slots", source="1.10.15", count=21, statement="""
-        UPDATE task_instance t SET pool_slots = NULL FROM dag_run r
-         WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date"""),
     Case(check="run_without_run_id", source="1.10.15", count=3, statement="""UPDATE dag_run SET run_id = NULL
         WHERE id IN (SELECT id FROM dag_run ORDER BY id LIMIT 3)"""),
     Case(check="run_without_key", source="1.10.15", count=2, origins=(("dag_run", 2),), statement="""
@@ -203,7 +201,8 @@ def test_fault_is_found_and_counted_and_gone_after_its_repair(corpus: Corpus, ca
     after = look(address, case.target)
     assert case.check not in after or after[case.check].severity == "ok"
     left = {finding.repair for finding in after.values() if finding.repair}
-    assert left <= {dropped.REPAIR}, "every repairable fault is repaired; what an upgrade drops is copied"
+    # What an upgrade drops is copied, and of long URIs only those are moved that the index really does not take.
+    assert left <= {dropped.REPAIR, NOT_INDEXABLE.id}, "every repairable fault is repaired"
 
 
 @pytest.mark.parametrize(("source", "target"), [("2.2.5", "2.11.2"), ("2.10.5", "3.3.2"), ("2.10.5", "3.0.6")])

@@ -38,7 +38,7 @@ from airflow_migration.metadata.repairs.ledger import (
 from airflow_migration.metadata.repairs.moving import move_rows
 from airflow_migration.metadata.repairs.registry import QUARANTINE, REPAIRS, SAFE_REPAIRS
 from airflow_migration.metadata.repairs.run_duplicates import RUN_DUPLICATE, separate_runs
-from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
+from airflow_migration.metadata.repairs.runs import name_runs
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener
@@ -134,8 +134,6 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if NOT_INDEXABLE.applies(tables, crossing):
         steps.append((NOT_INDEXABLE.id, lambda entry: (move_unindexable(conn, entry), ())))
-    if crossing.crosses(SLOTS):
-        steps.append(("pool_slots", lambda entry: fill_pool_slots(conn, entry, tables)))
     if confs.applies(tables, crossing):
         steps.append((confs.REPAIR, lambda entry: confs.carry_confs(conn, entry)))
     if xcoms.applies(tables, crossing):

@@ -104,7 +104,6 @@ _ALL = (
     KnownRepair(id="serialized_dag_nul", does="Moves serialized DAGs that hold the NUL character."),
     KnownRepair(id="registration_duplicate", does="Moves pending registrations that repeat an earlier one's e-mail."),
     KnownRepair(id="permission_incomplete", does="Moves permissions that name no action or no resource."),
-    KnownRepair(id="pool_slots", does="Gives task instances without pool_slots one slot."),
     KnownRepair(
         id="conf_not_json",
         does="Writes confs of dag runs anew, of plain values, where 3.0 would stop at them, lose them or run what they"
