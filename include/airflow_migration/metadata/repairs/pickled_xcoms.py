@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from airflow_migration.metadata.airflow_json import xcom_text
-from airflow_migration.metadata.pickled_classes import UndecodableError
+from airflow_migration.metadata.pickled_objects import UndecodableError
 from airflow_migration.metadata.pickles import MAX_BYTES, decode
 from airflow_migration.metadata.repairs.changing import keep_originals
 from airflow_migration.metadata.repairs.crossing import Crossing
