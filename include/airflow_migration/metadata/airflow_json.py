@@ -13,7 +13,8 @@ from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from airflow_migration.metadata.pickled_classes import PendulumDateTime, UndecodableError
+from airflow_migration.metadata.pickled_objects import UndecodableError
+from airflow_migration.metadata.pickled_times import PendulumDateTime
 
 NO_NUMBER = "NaN and Infinity become null"
 NUL = "NUL characters go"

@@ -22,9 +22,11 @@ from psycopg import sql
 
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.metadata.checks import find_problems
+from airflow_migration.metadata.checks.pickled_xcoms import say_pickles, survey_pickles
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs import RepairResult, repair, xcoms
+from airflow_migration.metadata.repairs.crossing import Crossing
 from airflow_migration.metadata.repairs.ledger import changed_rows
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.command import airflow_environment
@@ -312,3 +314,51 @@ def test_3_0_takes_what_it_would_stop_at(
 
     with pytest.raises(MigrationError):
         runtimes.upgrade("3.0.6", unmended, fernet_key, lambda _: None)
+
+
+def test_a_survey_that_runs_out_of_time_says_so(corpus: Corpus) -> None:
+    with corpus("1.10.15").connect() as session:
+        crossing = Crossing.between(read_head(session), release("3.3.2").head)
+        survey = survey_pickles(session, crossing, key="t.key", seconds=0)
+        assert session.execute("SELECT 1").fetchone() == (1,), "the transaction goes on"
+    assert (survey.carried.count, survey.seen) == (1, " among the first 1 looked at; there may be more")
+    (finding,) = say_pickles(survey, "t.key")
+    assert survey.seen in finding.summary
+
+
+def test_values_of_every_size_are_carried_and_the_largest_are_left(corpus: Corpus) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as session:
+        session.execute("DELETE FROM xcom WHERE ctid <> (SELECT min(ctid) FROM xcom)")
+        for size in (100, 100_000, 2 << 20, 17 << 20):
+            session.execute(
+                "INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp)"
+                " SELECT dag_run_id, task_id, map_index, %s::text, dag_id, run_id, %s, timestamp FROM xcom LIMIT 1",
+                (size, pickle.dumps("x" * size)),
+            )
+        session.commit()
+    found = look(address, "3.3.2")["xcom_pickled"]
+    assert (found.count, "2 larger than 1 MB" in found.summary) == (2, True)
+    (pickled,) = [each for each in mend(address, "3.3.2").repairs if each.id == "xcom_pickled"]
+    assert pickled.count == 3
+    assert "more than 16 MB" in pickled.details[-1]
+    sizes = "SELECT octet_length(value) FROM xcom WHERE key ~ '^[0-9]' ORDER BY key::int"
+    assert [size for (size,) in ask(address, sizes)][:3] == [102, 100_002, (2 << 20) + 2]
+
+
+def test_a_conf_that_many_runs_have_is_judged_once_and_changed_in_each(corpus: Corpus) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as session:
+        session.execute(
+            "INSERT INTO dag_run (dag_id, run_id, execution_date, run_type, conf)"
+            " SELECT 'asleep', 'r ' || n, '2019-01-01'::timestamptz + n * interval '1 h', 'manual', %s"
+            " FROM generate_series(1, 3000) n",
+            (pickle.dumps({"s": {1}}),),
+        )
+        session.commit()
+    assert look(address, "3.3.2")["conf_not_json"].count == 3000
+    (done,) = [each for each in mend(address, "3.3.2").repairs if each.id == "conf_not_json"]
+    assert (done.count, len(done.details)) == (3000, 1)
+    assert look(address, "3.3.2")["conf_not_json"].severity == "ok"
+    confs = ask(address, "SELECT DISTINCT conf FROM dag_run WHERE run_id LIKE 'r %'")
+    assert confs == [(pickle.dumps({"s": [1]}, 5),)]

@@ -32,27 +32,22 @@ _PROBE = r"""
 DO $probe$
 DECLARE
     body bytea; words text; stripped text; problem text; altered boolean; named text;
-    passed bigint; pickled bigint;
-    probed bigint := 0; pickles bigint := 0; rewritten bigint := 0; finished boolean := true;
+    passed bigint;
+    probed bigint := 0; rewritten bigint := 0; finished boolean := true;
     counts jsonb := '{{}}'; examples jsonb := '[]';
     stop timestamptz := clock_timestamp() + {seconds} * interval '1 second';
     page bigint := 0; last bigint := pg_relation_size('xcom') / current_setting('block_size')::int;
 BEGIN
     WHILE page <= last LOOP
         BEGIN
-            SELECT count(*) FILTER (WHERE t.value IS NOT NULL AND NOT ({suspect})),
-                   count(CASE WHEN {suspect} THEN convert_from(t.value, 'UTF8')::jsonb END)
-              INTO pickled, passed FROM xcom t
+            SELECT count(CASE WHEN {suspect} THEN convert_from(t.value, 'UTF8')::jsonb END)
+              INTO passed FROM xcom t
              WHERE t.ctid >= format('(%s,0)', page)::tid AND t.ctid < format('(%s,0)', page + {pages})::tid;
-            pickles := pickles + pickled;
             probed := probed + passed;
         EXCEPTION WHEN others THEN
             FOR body, named IN SELECT t.value, {key} FROM xcom t WHERE t.value IS NOT NULL
                 AND t.ctid >= format('(%s,0)', page)::tid AND t.ctid < format('(%s,0)', page + {pages})::tid LOOP
-                IF substring(body FROM 1 FOR 1) = '\x80' THEN
-                    pickles := pickles + 1;
-                    CONTINUE;
-                END IF;
+                CONTINUE WHEN substring(body FROM 1 FOR 1) = '\x80';
                 {classify}
                 probed := probed + 1;
                 IF problem IS NOT NULL THEN
@@ -72,7 +67,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM set_config('airflow_migration.xcoms', jsonb_build_object(
-        'pickles', pickles, 'probed', probed, 'finished', finished, 'counts', counts, 'examples', examples,
+        'probed', probed, 'finished', finished, 'counts', counts, 'examples', examples,
         'rewritten', rewritten)::text, true);
 END
 $probe$
@@ -83,14 +78,12 @@ $probe$
 class XComProbe:
     """What the cast would meet.
 
-    :param pickles: values that Airflow itself moves to its table ``_xcom_archive``, where no repair decodes them
-    :param probed: other values looked at; all of them when `finished`
+    :param probed: values looked at that are no pickles; all of them when `finished`
     :param rewritten: values that pass, but without the NUL characters, NaN or Infinity that they hold
     :param problems: pairs of what is wrong and how often
     :param examples: keys of some, each with what is wrong
     """
 
-    pickles: int
     probed: int
     finished: bool
     rewritten: int
@@ -118,7 +111,6 @@ def probe(conn: Session, crossing: Crossing, *, key: str, seconds: float = SECON
     assert answer is not None
     found = json.loads(str(answer[0]))
     return XComProbe(
-        pickles=found["pickles"],
         probed=found["probed"],
         finished=found["finished"],
         rewritten=found["rewritten"],

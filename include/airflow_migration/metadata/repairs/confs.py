@@ -16,7 +16,7 @@ from typing import Literal
 from psycopg import sql
 
 from airflow_migration.metadata.airflow_json import conf_value
-from airflow_migration.metadata.pickled_classes import UndecodableError
+from airflow_migration.metadata.pickled_objects import UndecodableError
 from airflow_migration.metadata.pickles import decode
 from airflow_migration.metadata.repairs.catalog import Tables
 from airflow_migration.metadata.repairs.changing import keep_originals

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from airflow_migration.metadata.airflow_json import xcom_text
-from airflow_migration.metadata.pickled_classes import UndecodableError
+from airflow_migration.metadata.pickled_objects import UndecodableError
 from airflow_migration.metadata.pickles import MAX_BYTES, decode
 from airflow_migration.metadata.repairs.changing import keep_originals
 from airflow_migration.metadata.repairs.crossing import Crossing
@@ -172,16 +172,19 @@ def _write_new(conn: Session, carrier: Carrier, key: str) -> tuple[Counter[str],
     left: Counter[str] = Counter()
     examples: dict[str, str] = {}
     batch: list[tuple[str, str, str]] = []
+    held = 0
     for each in read_pickles(conn, key=key):
         found = carrier.carry(each.value) if each.value is not None else _TOO_LARGE
         if found.text is not None:
             batch.append((each.place, found.text, "; ".join(("a pickle becomes JSON", *found.reasons))))
+            held += len(found.text)
         elif each.archived:
             left[found.reasons[0]] += 1
             examples.setdefault(found.reasons[0], each.key)
-        if len(batch) >= BATCH or sum(len(text) for _, text, _ in batch[-1:]) > SMALL:
+        if len(batch) >= BATCH or held > BATCH * SMALL // 8:
             _copy(conn, batch)
             batch.clear()
+            held = 0
     _copy(conn, batch)
     return left, examples
 
