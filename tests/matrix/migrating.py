@@ -167,12 +167,19 @@ def go(run: Any, tasks: list[Any]) -> dict[str, Any]:
     return results
 
 
-def outcome_of(results: dict[str, Any]) -> Outcome:
-    """What a run's report says of it."""
+def report_of(results: dict[str, Any]) -> dict[str, Any]:
+    """The report of a run that has ended well."""
     steps = {name: result for name, result in results.items() if name != "preflight"}
     plan = results["preflight"]["result"]
     report = build_report(migration_id="matrix", plan=plan, steps=steps, errors={}, complete=True)
     assert json.dumps(report)
+    return report
+
+
+def outcome_of(results: dict[str, Any]) -> Outcome:
+    """What a run's report says of it."""
+    report = report_of(results)
+    plan = report["plan"]
     repairs: dict[str, int] = {}
     for each in report["repairs"]:
         repairs[each["id"]] = repairs.get(each["id"], 0) + each["count"]

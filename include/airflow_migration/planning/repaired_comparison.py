@@ -12,7 +12,8 @@ from airflow_migration.metadata.repairs.ledger import ChangedRows
 from airflow_migration.planning.row_comparison import RowDifference
 from airflow_migration.postgres.address import Session
 
-# The last repair of a column counts. Values of JSON are compared as text, where NULL is NULL.
+# The last repair of a column counts. Values of JSON are compared as text, where NULL is NULL, or the empty text that
+# 888b59e02a5b (3.2.0) makes of it.
 _DIFFERENT = """
 SELECT {label}, array_agg(DISTINCT now.name ORDER BY now.name)
   FROM (SELECT DISTINCT ON ({key}, b.name) {key}, b.name, b.value
@@ -21,7 +22,7 @@ SELECT {label}, array_agg(DISTINCT now.name ORDER BY now.name)
          ORDER BY {key}, b.name, c.moved_at DESC) c
   JOIN {table} t ON {same}
  CROSS JOIN LATERAL (SELECT c.name, {value} AS value) now
- WHERE now.value IS DISTINCT FROM c.value
+ WHERE now.value IS DISTINCT FROM c.value AND NOT (c.value IS NULL AND now.value = '')
  GROUP BY {key} ORDER BY {key}
 """
 

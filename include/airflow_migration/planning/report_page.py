@@ -24,8 +24,9 @@ def page_of(report: Mapping[str, Any]) -> str:
         _downtime(report["downtime"]),
         _sentences("What went wrong", _errors(report)),
         _sentences("Left to do", report["left_to_do"]),
-        _ledger(report["ledger"]),
+        _findings(report["findings"]),
         _repairs(report["repairs"]),
+        _ledger(report["ledger"]),
         _steps(report["steps"]),
     ]
     return (
@@ -50,6 +51,23 @@ def _errors(report: Mapping[str, Any]) -> Iterable[str]:
 def _sentences(title: str, sentences: Iterable[str]) -> str:
     lines = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in sentences)
     return f"<h2>{escape(title)}</h2><ul>{lines}</ul>" if lines else ""
+
+
+def _findings(findings: Iterable[Mapping[str, Any]]) -> str:
+    """What preflight found; what is in order is left out."""
+    rows = [
+        (
+            escape(str(finding["check"])),
+            f'<b class="bad">{finding["severity"]}</b>' if finding["severity"] == "blocker" else finding["severity"],
+            escape(", ".join(finding["hops"])),
+            f"{finding['count']:,}",
+            "<br>".join(escape(str(each)) for each in (finding["summary"], *finding["evidence"])),
+            escape(str(finding["remedy"])),
+        )
+        for finding in findings
+        if finding["severity"] != "ok"
+    ]
+    return _table("What preflight found", ("check", "severity", "hops", "rows", "what", "what to do"), rows)
 
 
 def _ledger(ledger: Iterable[Mapping[str, Any]]) -> str:
