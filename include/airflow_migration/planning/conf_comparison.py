@@ -151,7 +151,7 @@ def _query(side: Confs) -> sql.Composed:
     # What a repair has changed counts as what it was at first.
     return sql.SQL(
         "WITH kept AS (SELECT DISTINCT ON (id) id, conf FROM ({kept}) k ORDER BY id, moved_at), rows AS ({rows})"
-        " SELECT id, words, bytes FROM rows WHERE id NOT IN (SELECT id FROM kept)"
+        " SELECT id, words, bytes FROM rows WHERE NOT EXISTS (SELECT FROM kept WHERE kept.id = rows.id)"
         " UNION ALL SELECT id, NULL, conf FROM kept ORDER BY 1"
     ).format(kept=kept, rows=rows)
 
