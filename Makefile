@@ -33,7 +33,7 @@ format: venv
 # make test ARGS="tests/unit -k hops"
 test: venv
 	@requirements/pgbouncer >/dev/null 2>&1
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --no-loadscope-reorder $(ARGS)
 
 # Migrates a database of every release line and writes docs/matrix.md; eight minutes on two idle cores
 test-matrix: venv

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from psycopg import sql
+from xdist.remote import Producer
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from airflow_migration.postgres.tools import find_tool
@@ -40,15 +42,21 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 NewDatabase = Callable[..., DatabaseAddress]
 Corpus = Callable[[str], DatabaseAddress]
 
-TOGETHER = {"test_demo.py": "the stage", "test_leaks.py": "the stage"}
-"""Files that share what is dear to set up, by what it is."""
+TOGETHER = {"tests/end_to_end/test_leaks.py": "tests/end_to_end/test_demo.py"}
+"""Files that share what is dear to set up with another one."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay together when several processes share the work."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.name, str(item.path))))
+class Schedule(LoadFileScheduling):
+    """Where several processes share the work, the tests of a file stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return TOGETHER.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
+    """Used instead of what ``--dist`` names."""
+    return Schedule(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,8 @@ from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 
-from airflow_migration.metadata.pickled_classes import (
-    Builder,
-    Name,
-    Opaque,
-    PickledUUID,
-    Raw,
-    UndecodableError,
-    check_hashable,
-    set_state,
-)
+from airflow_migration.metadata.pickled_classes import PickledUUID, call, check_hashable, set_state
+from airflow_migration.metadata.pickled_objects import Name, Opaque, Raw, UndecodableError
 
 MAX_BYTES = 16 << 20
 """Longest pickle that is read."""
@@ -28,7 +20,7 @@ MAX_PARTS = 1_000_000
 """Most values in a decoded one, those that it refers to twice counted twice."""
 MAX_CHARS = 64 << 20
 """Most characters and bytes of all texts of a decoded one, counted the same way."""
-MAX_STEPS = 4_000_000
+MAX_STEPS = 2_000_000
 """Most opcodes, each of which may make an object."""
 MAX_DEPTH = 150
 """Deepest nesting; Airflow's reader stops at about twice that."""
@@ -65,7 +57,7 @@ def decode(data: bytes) -> Decoded:
         raise
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, RecursionError):
         raise UndecodableError("no readable pickle") from None
-    return Decoded(value, machine.foreign, frozenset(machine.builder.notes))
+    return Decoded(value, machine.foreign, frozenset(machine.notes))
 
 
 class _Machine:
@@ -75,7 +67,7 @@ class _Machine:
         self.stack: list[object] = []
         self.outer: list[list[object]] = []
         self.memo: dict[int, object] = {}
-        self.builder = Builder()
+        self.notes: set[str] = set()
         self.foreign = False
 
     def run(self, data: bytes) -> object:
@@ -107,7 +99,7 @@ class _Machine:
         if not isinstance(arguments, tuple):
             raise UndecodableError("no readable pickle")
         if isinstance(what, Name):
-            self.stack.append(self.builder.call(what, arguments))
+            self.stack.append(call(self.notes, what, arguments))
         else:
             self.stack.append(what if isinstance(what, Opaque) else Opaque("an object of an unknown class"))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
 from psycopg import sql
 
-from airflow_migration.metadata.conf_scan import EMPTY
 from airflow_migration.metadata.fingerprints import Part, Relation
 from airflow_migration.metadata.pickled_classes import UndecodableError
 from airflow_migration.metadata.pickles import decode
+from airflow_migration.metadata.repairs.confs import EMPTY, carry
 from airflow_migration.postgres.address import Session
 
 BATCH = 500
@@ -28,12 +28,12 @@ class Confs:
     """The confs of one database.
 
     :param relations: where runs are; their conf is JSON, or a pickle
-    :param originals: runs as they were before a repair gave them another conf
+    :param repaired: the runs to which a repair gave another conf
     """
 
     conn: Session
     relations: tuple[Relation, ...]
-    originals: tuple[Relation, ...] = ()
+    repaired: tuple[Relation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +73,11 @@ def compare_confs(before: Confs, after: Confs) -> ConfDifferences:
     nulled = unread = 0
     with ExitStack() as stack:
         streams = [stack.enter_context(_runs(side)) for side in (before, after)]
-        for run, old, new in _side_by_side(*streams):
+        for run, (old, _), (new, repaired) in _side_by_side(*streams):
             if old == new:
                 continue
-            was = read_pickle(old) if isinstance(old, bytes) else _Conf(value=_read_text(old))
-            now = read_pickle(new) if isinstance(new, bytes) else _Conf(value=_read_text(new))
+            was = _read(old, read_repaired if repaired else read_pickle)
+            now = _read(new, read_pickle)
             if (was.unread or now.unread) and (old is None) == (new is None):
                 unread += 1
             elif (was.lost or was.unread) and now.value is None:
@@ -85,6 +85,17 @@ def compare_confs(before: Confs, after: Confs) -> ConfDifferences:
             elif not _same(was.value, now.value):
                 changed.append(run)
     return ConfDifferences(changed=tuple(changed), nulled=nulled, unread=unread)
+
+
+def _read(conf: str | bytes | None, read: Callable[[bytes], _Conf]) -> _Conf:
+    return read(conf) if isinstance(conf, bytes) else _Conf(value=_read_text(conf))
+
+
+@lru_cache(SAME_CONFS)
+def read_repaired(data: bytes) -> _Conf:
+    """What the repair makes of a conf: NULL of what JSON has no form for."""
+    carried = carry(data).conf
+    return _Conf() if carried is None else read_pickle(carried)
 
 
 @lru_cache(SAME_CONFS)
@@ -127,57 +138,61 @@ def _same(one: object, other: object) -> bool:
     return one == other
 
 
+Entry = tuple[str | bytes | None, bool]
+"""A conf, and whether a repair gave it to its run."""
+
+
 @contextmanager
-def _runs(side: Confs) -> Iterator[Iterator[tuple[int, object]]]:
-    """The runs of one side that have a conf, in the order of their ids."""
+def _runs(side: Confs) -> Iterator[Iterator[tuple[int, Entry]]]:
+    """The runs of one side that have a conf or had one before a repair, in the order of their ids."""
     conn = side.conn
     scope: AbstractContextManager[object] = conn.transaction() if conn.autocommit else nullcontext()
     with scope, conn.cursor(name="airflow_migration_confs") as cursor:
         cursor.itersize = BATCH
-        rows = cursor.execute(_query(side))
-        yield ((int(str(run)), words if words is not None else data) for run, words, data in rows)
+        yield (_entry(row) for row in cursor.execute(_query(side)))
+
+
+def _entry(row: tuple[object, ...]) -> tuple[int, Entry]:
+    run, words, data, repaired = row
+    conf = words if words is not None else data
+    assert conf is None or isinstance(conf, str | bytes)
+    return int(str(run)), (conf, bool(repaired))
 
 
 def _query(side: Confs) -> sql.Composed:
-    rows = sql.SQL(" UNION ALL ").join(_select(relation) for relation in side.relations)
-    if not side.originals:
-        return sql.SQL("{} ORDER BY 1").format(rows)
-    kept = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT t.id, t.conf, t.moved_at FROM {} t WHERE {} AND 'conf' = ANY (t.changed_columns)").format(
-            relation.source, relation.condition
-        )
-        for relation in side.originals
-    )
-    # What a repair has changed counts as what it was at first.
-    return sql.SQL(
-        "WITH kept AS (SELECT DISTINCT ON (id) id, conf FROM ({kept}) k ORDER BY id, moved_at), rows AS ({rows})"
-        " SELECT id, words, bytes FROM rows WHERE NOT EXISTS (SELECT FROM kept WHERE kept.id = rows.id)"
-        " UNION ALL SELECT id, NULL, conf FROM kept ORDER BY 1"
-    ).format(kept=kept, rows=rows)
+    rows = sql.SQL(" UNION ALL ").join(_select(relation, side.repaired) for relation in side.relations)
+    return sql.SQL("{} ORDER BY 1").format(rows)
 
 
-def _select(relation: Relation) -> Part:
-    """Id, conf as JSON, conf as a pickle; what is empty either way is left out."""
+def _select(relation: Relation, repaired: tuple[Relation, ...]) -> Part:
+    """Id, conf as JSON, conf as a pickle, whether it was repaired; what is empty and was not is left out."""
     pickled = relation.columns["conf"].type == "bytea"
     empty: tuple[Part, ...] = tuple(map(sql.Literal, EMPTY if pickled else _EMPTY_JSON))
     value = sql.SQL("t.conf" if pickled else "t.conf::text")
     words, data = (sql.SQL("NULL::text"), value) if pickled else (value, sql.SQL("NULL::bytea"))
-    return sql.SQL("SELECT t.id, {} AS words, {} AS bytes FROM {} t WHERE {} AND {} NOT IN ({})").format(
-        words, data, relation.source, relation.condition, value, sql.SQL(", ").join(empty)
-    )
+    by_repair: Part = sql.SQL("false")
+    if repaired:
+        ids = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT t.id FROM {} t WHERE {} AND 'conf' = ANY (t.changed_columns)").format(
+                each.source, each.condition
+            )
+            for each in repaired
+        )
+        by_repair = sql.SQL("t.id IN ({})").format(ids)
+    return sql.SQL(
+        "SELECT t.id, {} AS words, {} AS bytes, {} AS repaired FROM {} t WHERE {} AND ({} NOT IN ({}) OR {})"
+    ).format(words, data, by_repair, relation.source, relation.condition, value, sql.SQL(", ").join(empty), by_repair)
 
 
 def _side_by_side(
-    before: Iterator[tuple[int, object]], after: Iterator[tuple[int, object]]
-) -> Iterator[tuple[int, str | bytes | None, str | bytes | None]]:
+    before: Iterator[tuple[int, Entry]], after: Iterator[tuple[int, Entry]]
+) -> Iterator[tuple[int, Entry, Entry]]:
+    nothing: Entry = (None, False)
     one, other = next(before, None), next(after, None)
     while one is not None or other is not None:
         run = min(each[0] for each in (one, other) if each is not None)
-        values: list[str | bytes | None] = []
-        for each in (one, other):
-            value = each[1] if each is not None and each[0] == run else None
-            assert value is None or isinstance(value, str | bytes)
-            values.append(value)
-        yield run, values[0], values[1]
+        here = one[1] if one is not None and one[0] == run else nothing
+        there = other[1] if other is not None and other[0] == run else nothing
+        yield run, here, there
         one = next(before, None) if one is not None and one[0] == run else one
         other = next(after, None) if other is not None and other[0] == run else other

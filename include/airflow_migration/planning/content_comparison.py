@@ -25,6 +25,7 @@ from airflow_migration.metadata.repairs.catalog import Column, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
 from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
 from airflow_migration.planning.conf_comparison import Confs, compare_confs
+from airflow_migration.planning.repaired_comparison import differences_from_repairs
 from airflow_migration.planning.row_comparison import EXAMPLES, RowComparison, RowDifference, RowDifferences, Side
 from airflow_migration.postgres.address import Session
 
@@ -139,10 +140,18 @@ class Contents:
             shape, before_relations, after_relations, tuple(relation for relation, _ in originals), rows
         )
         result = self._result(table, after, shape, meaning, rows, found, removal)
+        if originals and after is not None:
+            result = self._with_repaired(result, table, after)
         if table == "dag_run" and after is not None:
             kept = tuple(relation for relation, columns in originals if "conf" in columns)
             return self._with_confs(result, before_relations, after_relations, kept)
         return result
+
+    def _with_repaired(self, result: ContentComparison, table: str, after: str) -> ContentComparison:
+        """What a repair gave a row is not what the row had, and must be there still."""
+        changed = [each for each in self.changed if each.origin in {table, after}]
+        found = differences_from_repairs(self.working, after, self.after[after], changed, self.migration_id)
+        return replace(result, changed=result.changed + len(found), first=(*result.first, *found)[:EXAMPLES])
 
     def _with_confs(
         self,
@@ -156,7 +165,7 @@ class Contents:
             return result
         found = compare_confs(
             Confs(conn=self.clone, relations=before),
-            Confs(conn=self.working, relations=after, originals=originals),
+            Confs(conn=self.working, relations=after, repaired=originals),
         )
         named = [RowDifference(key=key, what="changed", columns=("conf",)) for key in self._runs(found.changed)]
         return replace(

@@ -12,7 +12,8 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.checks import find_problems
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import read_head, release
-from airflow_migration.metadata.repairs import moved_rows, repair
+from airflow_migration.metadata.repairs import dropped, moved_rows, repair
+from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE
 from airflow_migration.postgres.address import DatabaseAddress
 
 Corpus = Callable[[str], DatabaseAddress]
@@ -59,9 +60,6 @@ CASES = (
     Case(check="connection_id", source="1.10.15", count=5, statement="""
         INSERT INTO connection (conn_id, conn_type)
         VALUES (NULL, 'http'), (NULL, 'http'), ('', 'http'), ('http_x', 'http'), ('http_x__2', 'http')"""),
-    Case(check="pool_slots", source="1.10.15", count=21, statement="""
-        UPDATE task_instance t SET pool_slots = NULL FROM dag_run r
-         WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date"""),
     Case(check="run_without_run_id", source="1.10.15", count=3, statement="""UPDATE dag_run SET run_id = NULL
         WHERE id IN (SELECT id FROM dag_run ORDER BY id LIMIT 3)"""),
     Case(check="run_without_key", source="1.10.15", count=2, origins=(("dag_run", 2),), statement="""
@@ -156,11 +154,11 @@ CASES = (
             ("ab_user_role (id, user_id, role_id)", "901, -1, -1"),
             ("ab_permission_view_role (id, permission_view_id, role_id)", "901, -1, -1"))
     ),
-    # Measured with real upgrades: NUL and NaN abort 3.0.6, only NUL 3.1.8, neither 3.3.2.
+    # Measured with real upgrades: NUL and NaN abort 3.0.6, only NUL 3.1.8, neither 3.3.2. These stay, mended.
     Case(check="xcom_not_json", source="2.10.5", count=6, target="3.0.6", statement=FEW_XCOMS + NEW_XCOM,
-        origins=(("xcom", 6),)),
+        origins=(("xcom", 4),)),
     Case(check="xcom_not_json", source="2.10.5", count=5, target="3.1.8", statement=FEW_XCOMS + NEW_XCOM,
-        origins=(("xcom", 5),)),
+        origins=(("xcom", 4),)),
     Case(check="xcom_not_json", source="2.10.5", count=4, target="3.3.2", statement=FEW_XCOMS + NEW_XCOM,
         origins=(("xcom", 4),)),
 )  # fmt: skip
@@ -202,7 +200,9 @@ def test_fault_is_found_and_counted_and_gone_after_its_repair(corpus: Corpus, ca
     assert totals == dict(case.origins)
     after = look(address, case.target)
     assert case.check not in after or after[case.check].severity == "ok"
-    assert not [finding for finding in after.values() if finding.repair], "every repairable fault is repaired"
+    left = {finding.repair for finding in after.values() if finding.repair}
+    # What an upgrade drops is copied, and of long URIs only those are moved that the index really does not take.
+    assert left <= {dropped.REPAIR, NOT_INDEXABLE.id}, "every repairable fault is repaired"
 
 
 @pytest.mark.parametrize(("source", "target"), [("2.2.5", "2.11.2"), ("2.10.5", "3.3.2"), ("2.10.5", "3.0.6")])
@@ -220,11 +220,12 @@ def test_only_what_the_hop_meets_is_asked(corpus: Corpus) -> None:
     assert "connection_type" not in look(corpus("2.10.5"), "3.3.2")
 
 
-def test_pickles_and_rewritten_values_are_told_and_left_to_airflow(corpus: Corpus) -> None:
+def test_pickles_and_values_that_airflow_rewrites_are_told(corpus: Corpus) -> None:
     address = corpus("2.10.5")
     spoil(address, FEW_XCOMS + NEW_XCOM)
     findings = look(address, "3.3.2")
-    assert (findings["xcom_pickled"].severity, findings["xcom_pickled"].count) == ("info", 1)
+    pickled = findings["xcom_pickled"]
+    assert (pickled.severity, pickled.count, pickled.repair) == ("info", 1, "xcom_pickled")
     assert (findings["xcom_rewritten"].severity, findings["xcom_rewritten"].count) == ("info", 2)
     assert "xcom_rewritten" not in look(address, "3.0.6")
 

@@ -185,7 +185,8 @@ def test_every_fault_of_1_10_at_once_is_mended_and_the_upgrades_pass(
     assert moved(address)["xcom"] == 9 + 3 * 4
     assert runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None, FAB).to_head == release("3.3.2").head
     assert ask(address, "SELECT DISTINCT value FROM xcom WHERE key = 'twice'") == [("new",)]
-    assert ask(address, "SELECT count(*) FROM _xcom_archive a JOIN dag_run r ON r.id = a.dag_run_id") != [(0,)]
+    assert ask(address, "SELECT count(*) FROM _xcom_archive") == [(0,)]
+    assert ask(address, "SELECT DISTINCT value FROM xcom WHERE key = 'rows'") == [({"a": 1, "b": [1, 2]},)]
     run_ids = [run for (run,) in ask(address, "SELECT run_id FROM dag_run WHERE dag_id = 'nameless' ORDER BY 1")]
     assert run_ids[:2] == ["manual__2021-03-01T01:02:03.500000+00:00", "manual__2021-03-02T00:00:00+00:00"]
     assert len(set(run_ids)) == 3
@@ -202,38 +203,11 @@ def test_every_fault_of_1_10_at_once_is_mended_and_the_upgrades_pass(
     assert names == ["Bob", "bob__3", "BOB__4", "bob__2"]
 
 
-def test_every_fault_of_2_10_is_mended_and_the_upgrade_passes(
-    corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret
-) -> None:
-    address = corpus("2.10.5")
-    spoil(address, """
-        INSERT INTO dataset (id, uri, extra, created_at, updated_at) VALUES
-            (1, repeat('x', 1501), '{}', now(), now());
-        INSERT INTO dag_schedule_dataset_reference (dataset_id, dag_id, created_at, updated_at)
-            SELECT 1, min(dag_id), now(), now() FROM dag;
-        INSERT INTO dataset_alias (name) VALUES (repeat('x', 1501));
-        ALTER TABLE ab_register_user DROP CONSTRAINT IF EXISTS ab_register_user_email_uq;
-        INSERT INTO ab_register_user (id, first_name, last_name, username, email)
-            SELECT n, '', '', n, 'same' FROM generate_series(1, 2) n;
-        INSERT INTO ab_permission_view (id) VALUES (9001);
-        INSERT INTO ab_permission_view_role (id, permission_view_id) VALUES (9001, 9001);
-        CREATE TABLE _xcom_archive (other int);
-        UPDATE xcom SET value = '' WHERE ctid IN (SELECT ctid FROM xcom LIMIT 1)""")  # fmt: skip
-    mend(address, "3.3.2")
-    result = runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None, FAB)
-    assert result.to_head == release("3.3.2").head
-    assert result.fab_head is not None
-    assert moved(address) == {
-        "dataset": 1, "dag_schedule_dataset_reference": 1, "dataset_alias": 1, "ab_register_user": 1,
-        "ab_permission_view": 1, "ab_permission_view_role": 1, "xcom": 1, "task_fail": 1,
-    }  # fmt: skip
-
-
 def test_second_run_changes_nothing_and_tells_the_same(corpus: Corpus) -> None:
     address = corpus("1.10.15")
     spoil(address, ALL_FAULTS_OF_1_10)
     first, state = mend(address, "2.11.2"), content(address)
-    assert len(first.repairs) == 16
+    assert len(first.repairs) == 15
     assert mend(address, "2.11.2") == first
     assert content(address) == state
 
@@ -281,15 +255,13 @@ def test_moved_rows_keep_every_value(corpus: Corpus) -> None:
 def test_changed_rows_are_kept_as_they_were_and_counted(corpus: Corpus) -> None:
     address = corpus("1.10.15")
     spoil(address, ALL_FAULTS_OF_1_10)
-    added = "'{reason,migration_id,moved_at,repair_id,changed_columns}'::text[]"
+    added = "'{reason,migration_id,moved_at,repair_id,changed_columns,became}'::text[]"
     faults = {
         ("connection", "connection_type"): "t.conn_type IS NULL",
         ("connection", "connection_id"): """coalesce(t.conn_id, '') = ''
             OR t.id > (SELECT min(id) FROM connection o WHERE o.conn_id = t.conn_id)""",
         ("dag_run", "run_without_run_id"): "t.run_id IS NULL AND t.dag_id IS NOT NULL AND t.execution_date IS NOT NULL",
         ("ab_user", "username_case"): "t.username IN ('bob', 'BOB')",
-        ("task_instance", "pool_slots"): """t.pool_slots IS NULL AND EXISTS (SELECT FROM dag_run r
-            WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date)""",
     }
     before = {
         key: ask(address, f"SELECT to_jsonb(t) FROM {key[0]} t WHERE {fault} ORDER BY 1")

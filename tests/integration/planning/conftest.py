@@ -78,7 +78,8 @@ UPDATE task_instance SET state = 'running' WHERE run_id = 'run 3' AND task_id = 
 UPDATE task_instance SET priority_weight = NULL WHERE run_id = 'run 3' AND task_id = 'task 2';
 UPDATE xcom SET value = convert_to('{"a": [1, 2.50, null]}', 'UTF8') WHERE run_id = 'run 1';
 UPDATE xcom SET value = convert_to('[NaN]', 'UTF8') WHERE run_id = 'run 2' AND task_id = 'task 1';
-UPDATE xcom SET value = '\\x80055d942e' WHERE run_id = 'run 2' AND task_id = 'task 2';
+UPDATE xcom SET value = '\\x80055d942e' WHERE run_id = 'run 3' AND task_id = 'task 1';
+UPDATE xcom SET value = '\\x8005636f730a73797374656d0a2e' WHERE run_id = 'run 2' AND task_id = 'task 2';
 """
 CONFS: tuple[tuple[str, object], ...] = (
     ("run 1", {"day": "2025-01-01", "rate": 0.1, "deep": [1, {"a": None}], "ö": True}),

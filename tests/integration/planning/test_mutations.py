@@ -78,6 +78,9 @@ CHANGES = (
     "UPDATE dag_run SET state = 'failed', run_type = 'manual' WHERE run_id = 'run 2'",
     ("dag_run", "run_id=run 1 was changed (conf)"),
     "UPDATE dag_run SET conf = jsonb_set(conf, '{rate}', '0.2') WHERE run_id = 'run 1'",
+    # A repair has made its moment a text.
+    ("dag_run", "run_id=run 2 was changed (conf)"),
+    "UPDATE dag_run SET conf = '{\"when\": \"2025-01-02T00:00:00+00:00\"}' WHERE run_id = 'run 2'",
     ("dag_run", "run_id=run 3 was changed (conf)"),
     "UPDATE dag_run SET conf = '{\"a\": 1}' WHERE run_id = 'run 3'",
     ("dag_run", "run_id=run 4 was changed (conf)"),
@@ -101,6 +104,11 @@ CHANGES = (
     "UPDATE task_map SET length = 7 WHERE run_id = 'run 1' AND task_id = 'task 1'",
     ("xcom", f"{TI}, key=k was changed (value)"),
     "UPDATE xcom SET value = '{\"a\": [1, 2.51, null]}' WHERE run_id = 'run 1' AND task_id = 'task 1'",
+    # Repairs have made JSON of them, of a pickle and of NaN.
+    ("xcom", "task_id=task 1, map_index=-1, key=k was changed (value)"),
+    "UPDATE xcom SET value = '[1]' WHERE run_id = 'run 3' AND task_id = 'task 1'",
+    ("xcom", "task_id=task 1, map_index=-1, key=k was changed (value)"),
+    "UPDATE xcom SET value = '[0]' WHERE run_id = 'run 2' AND task_id = 'task 1'",
     ("xcom", "task_id=task 2, run_id=run 2, map_index=-1, key=k was changed (value)"),
     "UPDATE _xcom_archive SET value = '\\x8005'",
     ("task_fail", "was changed (start_date)"),

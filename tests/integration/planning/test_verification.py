@@ -111,7 +111,7 @@ def test_rows_that_airflow_itself_moves_or_deletes_are_explained(
         ("task_instance", "UPDATE task_instance SET end_date = now() WHERE dag_id = 'parent'"),
         ("task_instance", "UPDATE task_instance SET task_id = 'other' WHERE task_id = 'after'"),
         ("task_instance", "DELETE FROM airflow_migration.moved_task_instance"),
-        ("xcom", "DELETE FROM _xcom_archive WHERE task_id = 'push'"),
+        ("xcom", "DELETE FROM xcom WHERE task_id = 'push'"),
         ("rendered_task_instance_fields", "DELETE FROM rendered_task_instance_fields"),
         ("ab_user", "DELETE FROM ab_user_role; DELETE FROM ab_user"),
         ("log", "DELETE FROM log WHERE id IN (SELECT id FROM log ORDER BY id LIMIT 50)"),
@@ -125,6 +125,22 @@ def test_what_is_missing_or_changed_is_named(changed: Change, check: Check, tabl
     assert result.verified is False
     assert any(problem.startswith(f"{table}:") or f" {table} " in problem for problem in result.problems)
     assert result.contents
+
+
+def test_what_a_repair_has_written_is_compared_too(changed: Change, check: Check) -> None:
+    result = check(
+        changed(
+            "SET session_replication_role = replica;"
+            " UPDATE connection SET conn_type = 'mysql' WHERE conn_id = 'no_type';"
+            " UPDATE connection SET conn_id = 'another' WHERE conn_id = 'http_x__2';"
+            " UPDATE dag_run SET run_id = 'another' WHERE run_id = 'manual__2021-03-02T00:00:00+00:00'"
+        )
+    )
+    (connection, run) = (
+        next(content for content in result.contents if content.table == table) for table in ("connection", "dag_run")
+    )
+    assert sorted(each.columns for each in connection.first) == [("conn_id",), ("conn_type",)]
+    assert ("run_id",) in [each.columns for each in run.first]
 
 
 def test_two_swapped_passwords_are_both_named(changed: Change, check: Check) -> None:

@@ -13,7 +13,7 @@ from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
 from airflow_migration.metadata.repairs.catalog import Tables
 from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE
-from airflow_migration.metadata.repairs.dropped import HISTORY
+from airflow_migration.metadata.repairs.dropped import HISTORY, REPAIR
 from airflow_migration.metadata.repairs.faults import (
     OTHER_FAULTS,
     RUN_KEY,
@@ -22,43 +22,30 @@ from airflow_migration.metadata.repairs.faults import (
     history_faults,
 )
 from airflow_migration.metadata.repairs.run_duplicates import RUN_DUPLICATE
-from airflow_migration.metadata.repairs.runs import NAMELESS_RUN, SLOTS
+from airflow_migration.metadata.repairs.runs import NAMELESS_RUN
 from airflow_migration.metadata.tables import REMOVALS, Removal
 from airflow_migration.postgres.address import Session
 
 _CALLBACKS = "b87d2135fa50"
 _TASK_FAIL = "48925b2719cb"
 
-_COMPLETABLE = (  # rows that are completed and stay; as faults they share the counting, not the moving
-    Fault(
-        id="run_without_run_id",
-        table="dag_run",
-        columns=("id", "dag_id", "execution_date", "run_id"),
-        condition=NAMELESS_RUN,
-        reason="''",
-        key="concat_ws(' ', 'id', t.id, t.dag_id)",
-        revision=RUN_KEY,
-        summary="{count} dag run(s) have no run_id",
-        remedy="They get one made of their execution date",
-    ),
-    Fault(
-        id="pool_slots",
-        table="task_instance",
-        columns=("dag_id", "task_id", "pool_slots"),
-        condition="t.pool_slots IS NULL",
-        reason="''",
-        key="concat_ws(' ', t.dag_id, t.task_id)",
-        revision=SLOTS,
-        summary="{count} task instance(s) have no pool_slots",
-        remedy="They get 1, as Airflow's own migration gives",
-    ),
+_NAMELESS = Fault(  # completed and kept; as a fault it shares the counting, not the moving
+    id="run_without_run_id",
+    table="dag_run",
+    columns=("id", "dag_id", "execution_date", "run_id"),
+    condition=NAMELESS_RUN,
+    reason="''",
+    key="concat_ws(' ', 'id', t.id, t.dag_id)",
+    revision=RUN_KEY,
+    summary="{count} dag run(s) have no run_id",
+    remedy="They get one made of their execution date",
 )
 
 
 def row_checks(tables: Tables) -> tuple[Check, ...]:
     """The checks for the tables and columns that the database has."""
     faults = (
-        *_COMPLETABLE,
+        _NAMELESS,
         RUN_DUPLICATE,
         *history_faults(tables),
         *OTHER_FAULTS,
@@ -140,7 +127,8 @@ def _ask_for_lost(removal: Removal, look: Examination) -> Iterator[Finding]:
     if not count:
         return
     what = f"The {count} row(s) of {removal.table}"
-    if removal.table in HISTORY:
+    repair = REPAIR if removal.table in HISTORY else None
+    if repair:
         summary = f"{what} leave Airflow's tables: {removal.cause}"
         remedy = "They are kept in schema airflow_migration of the new database"
     else:
@@ -152,5 +140,6 @@ def _ask_for_lost(removal: Removal, look: Examination) -> Iterator[Finding]:
         count=count,
         summary=summary,
         remedy=remedy,
+        repair=repair,
         sql=f"SELECT * FROM {removal.table};",  # noqa: S608
     )

@@ -9,8 +9,19 @@ from functools import partial
 from psycopg.pq import TransactionStatus
 
 from airflow_migration.exceptions import InvalidInputError
-from airflow_migration.metadata.repairs import connections, dropped, leftovers, schema, sequences, users, xcoms
+from airflow_migration.metadata.repairs import (
+    confs,
+    connections,
+    dropped,
+    leftovers,
+    pickled_xcoms,
+    schema,
+    sequences,
+    users,
+    xcoms,
+)
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
+from airflow_migration.metadata.repairs.changing import note_new_values
 from airflow_migration.metadata.repairs.connections import Decrypt
 from airflow_migration.metadata.repairs.crossing import Crossing
 from airflow_migration.metadata.repairs.dataset_uris import NOT_INDEXABLE, move_unindexable
@@ -27,7 +38,7 @@ from airflow_migration.metadata.repairs.ledger import (
 from airflow_migration.metadata.repairs.moving import move_rows
 from airflow_migration.metadata.repairs.registry import QUARANTINE, REPAIRS, SAFE_REPAIRS
 from airflow_migration.metadata.repairs.run_duplicates import RUN_DUPLICATE, separate_runs
-from airflow_migration.metadata.repairs.runs import SLOTS, fill_pool_slots, name_runs
+from airflow_migration.metadata.repairs.runs import name_runs
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener
@@ -81,6 +92,8 @@ def repair(
             if count and repair_id not in allowed:
                 raise _not_allowed(conn, repair_id, count)
             record(conn, entry, count, details)
+            if count:
+                note_new_values(conn, entry)
         if count:
             listener(f"Repair {repair_id}: {count} row(s)")
     with conn.transaction():
@@ -121,10 +134,12 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if NOT_INDEXABLE.applies(tables, crossing):
         steps.append((NOT_INDEXABLE.id, lambda entry: (move_unindexable(conn, entry), ())))
-    if crossing.crosses(SLOTS):
-        steps.append(("pool_slots", lambda entry: fill_pool_slots(conn, entry, tables)))
+    if confs.applies(tables, crossing):
+        steps.append((confs.REPAIR, lambda entry: confs.carry_confs(conn, entry)))
     if xcoms.applies(tables, crossing):
-        steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
+        key = xcoms.row_key(tables)
+        steps.append((pickled_xcoms.REPAIR, lambda entry: pickled_xcoms.carry_pickles(conn, entry, crossing, key=key)))
+        steps.append((xcoms.REPAIR, lambda entry: xcoms.mend_uncastable(conn, entry, crossing)))
     if any(dropped.dropped_tables(tables, crossing)):
         steps.append((dropped.REPAIR, lambda entry: (dropped.keep_rows(conn, entry, tables, crossing), ())))
     return tuple(steps)

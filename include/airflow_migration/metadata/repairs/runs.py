@@ -1,4 +1,4 @@
-"""Dag runs without a run_id, and task instances without pool slots: rows that can be completed and stay."""
+"""Dag runs without a run_id, which can be completed and stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from airflow_migration.metadata.repairs.changing import keep_originals
 from airflow_migration.metadata.repairs.ledger import Entry
 from airflow_migration.postgres.address import Session
 
-SLOTS = "8646922c8a04"
 LISTED = 100
 
 NAMELESS_RUN = "t.run_id IS NULL AND t.dag_id IS NOT NULL AND t.execution_date IS NOT NULL"
@@ -47,19 +46,3 @@ def name_runs(conn: Session, entry: Entry, tables: Tables) -> tuple[int, tuple[s
     if len(named) > LISTED:
         details.append(f"and {len(named) - LISTED} more dag runs had no run_id")
     return len(named), tuple(details)
-
-
-def fill_pool_slots(conn: Session, entry: Entry, tables: Tables) -> tuple[int, tuple[str, ...]]:
-    """Set NULL pool_slots to 1, as that revision does in 2.11.2; in 2.0.2 itself it aborts there."""
-    if "pool_slots" not in tables.get("task_instance", {}):
-        return 0, ()
-    keep_originals(
-        conn,
-        entry,
-        table="task_instance",
-        columns=("pool_slots",),
-        condition=sql.SQL("t.pool_slots IS NULL"),
-        reason="it had no pool_slots",
-    )
-    count = conn.execute("UPDATE task_instance SET pool_slots = 1 WHERE pool_slots IS NULL").rowcount
-    return count, (f"pool_slots of {count} task instance(s) set to 1",) if count else ()

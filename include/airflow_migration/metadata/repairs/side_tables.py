@@ -26,7 +26,9 @@ class SideTables:
 _WHY = dict(zip(ADDED_COLUMNS, ("text", "text", "timestamptz"), strict=True))
 MOVED = SideTables(prefix="moved_", added=_WHY)
 """Rows that left their table."""
-CHANGED = SideTables(prefix="changed_", added={**_WHY, "repair_id": "text", "changed_columns": "text[]"})
+CHANGED = SideTables(
+    prefix="changed_", added={**_WHY, "repair_id": "text", "changed_columns": "text[]", "became": "jsonb"}
+)
 """Rows that stayed, with other values than these."""
 
 

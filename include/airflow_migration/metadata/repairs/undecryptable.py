@@ -14,7 +14,7 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.encrypted_columns import EncryptedColumn, present_columns
 from airflow_migration.metadata.encryption import UNREADABLE, EncryptedValue, read_column, read_keys, survey
 from airflow_migration.metadata.releases import read_head
-from airflow_migration.metadata.repairs.changing import keep_originals
+from airflow_migration.metadata.repairs.changing import keep_originals, note_new_values
 from airflow_migration.metadata.repairs.ledger import (
     SCHEMA,
     Entry,
@@ -62,6 +62,7 @@ def quarantine(conn: Session, *, keys: Secret, migration_id: str, listener: List
         cleared = [value for values in unread.values() for value in values]
         record(conn, entry, len(cleared), tuple(f"{value} is cleared, as no key decrypts it" for value in cleared))
         if cleared:
+            note_new_values(conn, entry)
             listener(f"Repair {QUARANTINE}: {len(cleared)} value(s)")
         return tuple(each for each in read_repairs(conn, migration_id, entry.head) if each.id == QUARANTINE)
 
