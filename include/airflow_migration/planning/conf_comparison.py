@@ -12,7 +12,7 @@ from functools import lru_cache
 from psycopg import sql
 
 from airflow_migration.metadata.fingerprints import Part, Relation
-from airflow_migration.metadata.pickled_classes import UndecodableError
+from airflow_migration.metadata.pickled_objects import UndecodableError
 from airflow_migration.metadata.pickles import decode
 from airflow_migration.metadata.repairs.confs import EMPTY, carry
 from airflow_migration.postgres.address import Session
