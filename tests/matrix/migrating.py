@@ -96,7 +96,7 @@ NOT_COMPARED = frozenset(
 
 def assert_accounted_for(result: dict[str, Any], source: DatabaseAddress) -> None:
     """Each row of the source is in the target or under a named cause, and says what it said."""
-    assert result["problems"] == []
+    assert list(result["problems"]) == []
     assert result["verified"] is True
     with source.connect() as session:
         rows_in = count_tables(session)

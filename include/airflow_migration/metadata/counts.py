@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from psycopg import sql
@@ -117,7 +118,8 @@ def count(
     :param heads: alembic heads of clone and working database
     :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
     """
-    before, after = count_tables(clone), count_tables(working)
+    with ThreadPoolExecutor(2) as pool:
+        before, after = pool.map(count_tables, (clone, working))
     counts = Counts(
         before=before,
         after=after,

@@ -93,6 +93,7 @@ class Field:
     :param negated: the last of the names says the opposite
     :param values: value before, value after
     :param filled: its NULL may have got a value
+    :param default: SQL of the value that counts as much as NULL
     :param text: wanted as text, to stand beside another relation's
     """
 
@@ -102,6 +103,7 @@ class Field:
     negated: bool = False
     values: tuple[str, str] | None = None
     filled: bool = False
+    default: str | None = None
     text: bool = False
 
     def of(self, relation: Relation) -> str | None:
@@ -210,6 +212,7 @@ def _field(
         types=types,
         negated=column in meaning.negated,
         filled=column in meaning.filled,
+        default=meaning.defaults.get(column),
         values=value[:2] if value and value[2] in crossed else None,
         text=bool(kept),
     )
@@ -325,6 +328,8 @@ class Shaped:
         )
         if each.negated and name != each.name:
             value = sql.SQL("NOT {}").format(value)
+        if each.default is not None:
+            value = sql.SQL("coalesce({}, {})").format(value, sql.SQL(each.default))
         if each.values:
             value = sql.SQL("CASE {} WHEN {} THEN {} ELSE {} END").format(value, *each.values, value)
         return sql.SQL("({})::text").format(value) if each.text else value

@@ -29,6 +29,7 @@ class Meaning:
     :param renamed: column before → column after
     :param negated: column before → column after that says the opposite
     :param filled: columns whose NULL a migration or the mending may replace by a value
+    :param defaults: column → the value, as SQL, that a migration or the mending puts where it is NULL
     :param values: column → value before → value after, with the revision that does it
     :param converted: columns that another comparison reads where the two sides have them in different types
     :param skipped: column → why it is not compared
@@ -40,6 +41,7 @@ class Meaning:
     renamed: Mapping[str, str] = field(default_factory=dict)
     negated: Mapping[str, str] = field(default_factory=dict)
     filled: frozenset[str] = frozenset()
+    defaults: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     converted: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -52,8 +54,8 @@ class Meaning:
 
 _TASK_INSTANCE = Meaning(
     key=TASK,
-    # 8646922c8a04 (2.0.2), 888b59e02a5b (3.2.0), and our own mending.
-    filled=frozenset({"pool_slots", "try_number", "max_tries", "priority_weight", "queue"}),
+    # 8646922c8a04 (2.0.2), 888b59e02a5b (3.2.0), and our own mending (`complete_task_instances`).
+    defaults={"pool_slots": "1", "try_number": "0", "max_tries": "-1", "priority_weight": "1", "queue": "'default'"},
     values={"state": ("sensing", "failed", "f4ff391becb5")},
 )
 
@@ -66,9 +68,9 @@ MEANINGS: Mapping[str, Meaning] = {
             "dataset_expression": "asset_expression",
             "schedule_interval": "timetable_summary",
         },
-        filled=frozenset(
-            {"is_paused", "is_active", "timetable_type", "bundle_name", "max_active_tasks", "concurrency"}
-        ),
+        filled=frozenset({"timetable_type", "bundle_name", "max_active_tasks", "concurrency"}),
+        # 888b59e02a5b, edc4f85a4619 (3.2.0)
+        defaults={"is_paused": "false", "is_active": "true"},
         skipped={
             "default_view": "changed by b1b348e02d07 (2.3.0), which has no tree",
             "last_parsed_time": PARSED,
@@ -106,26 +108,27 @@ MEANINGS: Mapping[str, Meaning] = {
         key=("id",),
         label=("key",),
         renamed={"team_id": "team_name"},
-        filled=frozenset({"is_encrypted", "key"}),
+        filled=frozenset({"key"}),
+        defaults={"is_encrypted": "false"},
         skipped={"val": DECRYPTED},
     ),
     "connection": Meaning(
         key=("id",),
         label=("conn_id",),
-        filled=frozenset({"is_encrypted", "is_extra_encrypted"}),
+        defaults={"is_encrypted": "false", "is_extra_encrypted": "false"},
         skipped={"password": DECRYPTED, "extra": DECRYPTED},
     ),
     "connection_test_request": Meaning(
         key=("id",), label=("connection_id",), skipped={"password": DECRYPTED, "extra": DECRYPTED}
     ),
-    "slot_pool": Meaning(key=("id",), label=("pool",), filled=frozenset({"slots", "include_deferred"})),
+    "slot_pool": Meaning(key=("id",), label=("pool",), defaults={"slots": "0", "include_deferred": "false"}),
     "log": Meaning(
-        key=("id",), label=("event", "dag_id"), renamed={"execution_date": "logical_date"}, filled=frozenset({"event"})
+        key=("id",), label=("event", "dag_id"), renamed={"execution_date": "logical_date"}, defaults={"event": "''"}
     ),
     "job": Meaning(key=("id",), label=("job_type",)),
     "trigger": Meaning(key=("id",), label=("classpath",), skipped={"kwargs": DECRYPTED}),
     "log_template": Meaning(key=("id",), skipped={"filename": MENDED}),
-    "deadline": Meaning(key=("id",), renamed={"deadline": "deadline_time"}, filled=frozenset({"missed"})),
+    "deadline": Meaning(key=("id",), renamed={"deadline": "deadline_time"}, defaults={"missed": "false"}),
     "deadline_alert": Meaning(skipped={"interval": "another type from 3.3.0 on"}),
     "ab_user": Meaning(key=("id",), label=("username",)),
     "ab_register_user": Meaning(key=("id",), label=("username",)),

@@ -206,7 +206,7 @@ class Contents:
                 ),
                 shape,
                 self.dialect,
-            ).differences(rows)
+            ).differences(rows, grows=shape.table in GROWN)
 
         try:
             return compare()

@@ -1,8 +1,8 @@
 """Find the rows in which two databases differ, and the columns, by sums of hashes of ever fewer rows.
 
-First one pass over each side, both at the same time: rows fall into buckets by the hash of their key, and each
-bucket gives a count and a sum. What stands in buckets that differ is read again, as hashes in the order of their
-keys; the first rows that differ so are read a third time, a hash for each column.
+First one pass over each side, both at the same time, gives a count and a sum. Where these differ, rows fall into
+buckets by the hash of their key, and each bucket gives a count and a sum. What stands in buckets that differ is read
+again, as hashes in the order of their keys; the first rows that differ are read once more, a hash for each column.
 """
 
 from __future__ import annotations
@@ -81,8 +81,12 @@ class Side:
 
 @dataclass(slots=True)
 class _Found:
-    """What the hashes say."""
+    """What the hashes say.
 
+    :param grows: rows that were added are not named
+    """
+
+    grows: bool = False
     missing: int = 0
     added: int = 0
     changed: int = 0
@@ -91,7 +95,8 @@ class _Found:
 
     def note(self, key: int, what: What, count: int) -> None:
         setattr(self, what, getattr(self, what) + count)
-        self.first += [(key, what)] * min(count, EXAMPLES - len(self.first))
+        if not (self.grows and what == "added"):
+            self.first += [(key, what)] * min(count, EXAMPLES - len(self.first))
 
 
 class RowComparison:
@@ -107,16 +112,20 @@ class RowComparison:
         self.values = [_column("f", i) for i in range(first + len(shape.fields))]
         self.key = [_column("k", i) for i in range(len(shape.key))] or self.values
 
-    def differences(self, rows: int) -> RowDifferences:
-        """:param rows: about how many there are, to choose the number of buckets"""
+    def differences(self, rows: int, *, grows: bool = False) -> RowDifferences:
+        """Narrow down to rows.
+
+        :param rows: about how many there are, to choose the number of buckets
+        :param grows: rows may be added; they are counted, but not named
+        """
+        # Where rows were added the sum of all is another, and need not be asked for.
+        if not grows and not self._differing_buckets(1):
+            return RowDifferences()
         buckets = _buckets_for(rows)
-        sums = self._both(lambda side: _read_buckets(side.conn, self._sums(side, buckets)))
-        differ = sorted(
-            bucket for bucket in sums[0].keys() | sums[1].keys() if sums[0].get(bucket) != sums[1].get(bucket)
-        )
+        differ = self._differing_buckets(buckets)
         if not differ:
             return RowDifferences()
-        found = self._walk(buckets, differ)
+        found = self._walk(buckets, differ, grows)
         return RowDifferences(
             missing=found.missing,
             added=found.added,
@@ -124,6 +133,10 @@ class RowComparison:
             filled=found.filled,
             first=self._name(found.first),
         )
+
+    def _differing_buckets(self, buckets: int) -> list[int]:
+        before, after = self._both(lambda side: _read_buckets(side.conn, self._sums(side, buckets)))
+        return sorted(bucket for bucket in before.keys() | after.keys() if before.get(bucket) != after.get(bucket))
 
     def _both(self, read: Callable[[Side], Answer]) -> tuple[Answer, Answer]:
         """Ask both servers at the same time."""
@@ -141,11 +154,16 @@ class RowComparison:
     def _hash(self, parts: list[Part]) -> Part:
         return hash_of(row_text(parts, self.dialect), self.dialect)
 
+    def _bucket(self, buckets: int) -> Part:
+        if buckets == 1:
+            return sql.SQL("0")
+        return sql.SQL("{} & {}").format(self._hash(self.key), sql.Literal(buckets - 1))
+
     def _sums(self, side: Side, buckets: int) -> sql.Composed:
+        """A count and a sum of hashes for each bucket."""
         key = self.key if self.shape.key else []
-        return sql.SQL("SELECT {hash} & {mask}, count(*), sum({row}) FROM ({rows}) rows GROUP BY 1").format(
-            hash=self._hash(self.key),
-            mask=sql.Literal(buckets - 1),
+        return sql.SQL("SELECT {bucket}, count(*), sum({row}) FROM ({rows}) rows GROUP BY 1").format(
+            bucket=self._bucket(buckets),
             row=self._hash([*key, *self.values]),
             rows=self._rows(side),
         )
@@ -156,16 +174,14 @@ class RowComparison:
         ]
         chosen: Part = sql.SQL("true")
         if len(differ) < buckets:
-            chosen = sql.SQL("{} & {} = ANY ({})").format(
-                self._hash(self.key), sql.Literal(buckets - 1), sql.Literal(differ)
-            )
+            chosen = sql.SQL("{} = ANY ({})").format(self._bucket(buckets), sql.Literal(differ))
         return sql.SQL("SELECT {} FROM ({}) rows WHERE {} ORDER BY 1").format(
             sql.SQL(", ").join([self._hash(self.key), self._hash(self.strict), *single]), self._rows(side), chosen
         )
 
-    def _walk(self, buckets: int, differ: list[int]) -> _Found:
+    def _walk(self, buckets: int, differ: list[int], grows: bool) -> _Found:
         """Both sides in the order of their keys' hashes, side by side."""
-        found = _Found()
+        found = _Found(grows=grows)
         with ExitStack() as stack:
             streams = [
                 _groups(stack.enter_context(_streamed(side.conn, self._hashes(side, buckets, differ))))
@@ -176,6 +192,8 @@ class RowComparison:
         return found
 
     def _name(self, first: list[tuple[int, What]]) -> tuple[RowDifference, ...]:
+        if not first:
+            return ()
         keys = sorted({key for key, _ in first})
         before, after = self._both(lambda side: self._details(side, keys))
         differences = []
