@@ -48,8 +48,8 @@ OF_1_10 = (
 INSERT INTO slot_pool (pool) VALUES ('empty');
 ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
 ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
-INSERT INTO dag_run (dag_id, run_id, execution_date, state)
-    SELECT dag_id, run_id, execution_date + n * interval '1 hour', state FROM dag_run, generate_series(0, 1) n
+INSERT INTO dag_run (id, dag_id, run_id, execution_date, state)
+    SELECT 9001 + n, dag_id, run_id, execution_date + n * interval '1 hour', state FROM dag_run, generate_series(0, 1) n
      WHERE dag_id = 'nameless' AND run_id IS NOT NULL;
 UPDATE task_instance SET max_tries = NULL WHERE task_id = 'kept';
 ALTER TABLE task_reschedule RENAME CONSTRAINT task_reschedule_dag_task_date_fkey TO by_hand;

@@ -37,6 +37,11 @@ class Obstacle:
         return f"{self.what}{by} ({self.change})"
 
 
+REFERENCES = {"task_instance_dag_run_fkey": ("dag_run", "dag_run_dag_id_run_id_key", ("dag_id", "run_id"))}
+"""Foreign key → table, unique constraint by Airflow's own name, and columns that it relies on; those on ids rely on
+primary keys."""
+
+
 def try_changes(picture: Picture, changes: Iterable[Change]) -> tuple[Obstacle, ...]:
     """Every obstacle; after each the change counts as done, so that it is told once.
 
@@ -44,6 +49,8 @@ def try_changes(picture: Picture, changes: Iterable[Change]) -> tuple[Obstacle, 
     """
     obstacles: list[Obstacle] = []
     for change in changes:
+        if change.act == "make foreign key" and change.name in REFERENCES:
+            _relies(picture, change, obstacles)
         if change.table in picture.made and change.act != "drop table":
             if change.act == "rename table":
                 picture.made.add(change.new_name)
@@ -105,6 +112,19 @@ def _make_key(picture: Picture, change: Change, obstacles: list[Obstacle]) -> No
     picture.constraints[change.table, change.name] = Constraint(kind=kind, index=index)
     if index:
         picture.indexes[index] = Index(table=change.table, columns=frozenset())
+
+
+def _relies(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:
+    table, name, columns = REFERENCES[change.name]
+    there = any(
+        owner == table and constraint.kind in ("u", "p") and (own == name or constraint.columns == set(columns))
+        for (owner, own), constraint in picture.constraints.items()
+    )
+    if not there and table in picture.tables:
+        origin = picture.tables[table].origin
+        what = f"constraint {name} UNIQUE ({', '.join(columns)}) of {origin}"
+        obstacles.append(Obstacle(kind="missing", what=what, table=origin, change=change))
+        picture.constraints[table, name] = Constraint(kind="u", columns=frozenset(columns))
 
 
 def _drop_table(picture: Picture, change: Change, obstacles: list[Obstacle]) -> None:

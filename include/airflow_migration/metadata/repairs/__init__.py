@@ -111,13 +111,11 @@ def _not_allowed(conn: Session, repair_id: str, count: int) -> InvalidInputError
 
 
 def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt | None) -> tuple[Step, ...]:
-    """Left-overs first, for others would move rows into their names; runs before what belongs to them;
-    what is moved is moved before it is completed, so that it is kept as it was.
+    """Left-overs first, for others would move rows into their names; runs before what belongs to them, and before
+    their constraints; what is moved is moved before it is completed, so that it is kept as it was.
     """
     steps: list[Step] = [
         ("left_over_table", lambda _: _set_aside(conn, tables, crossing)),
-        (schema.MISSING, lambda _: _counted(schema.mend_schema(conn, crossing, "missing"))),
-        (schema.IN_THE_WAY, lambda _: _counted(schema.mend_schema(conn, crossing, "in the way"))),
         ("fab_id_default", lambda _: _counted(sequences.set_defaults(conn))),
         ("sequence_behind", lambda _: _counted(fix_sequences(conn))),
         ("username_case", lambda entry: _rename_users(conn, entry, tables, crossing)),
@@ -130,6 +128,10 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
         steps.append(("run_without_run_id", lambda entry: name_runs(conn, entry, tables)))
     if RUN_DUPLICATE.applies(tables, crossing):
         steps.append((RUN_DUPLICATE.id, partial(separate_runs, conn)))
+    steps += [
+        (schema.MISSING, lambda _: _counted(schema.mend_schema(conn, crossing, "missing"))),
+        (schema.IN_THE_WAY, lambda _: _counted(schema.mend_schema(conn, crossing, "in the way"))),
+    ]
     faults = (*history_faults(tables), *OTHER_FAULTS)
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if NOT_INDEXABLE.applies(tables, crossing):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from airflow_migration.metadata.dry_run import Kind, Obstacle, try_changes
+from airflow_migration.metadata.dry_run import REFERENCES, Kind, Obstacle, try_changes
 from airflow_migration.metadata.repairs.crossing import Crossing
 from airflow_migration.metadata.schema_catalog import Constraint, Index, Picture, read_picture
 from airflow_migration.metadata.schema_changes import schema_changes
@@ -26,6 +26,7 @@ class Mending:
     :param table: by its name in the database
     :param old: name of the constraint or index that is renamed; None where a stand-in is made
     :param new: the name that is there afterwards
+    :param columns: of a unique constraint that is made
     """
 
     kind: str
@@ -33,9 +34,16 @@ class Mending:
     old: str | None
     new: str
     detail: str
+    columns: tuple[str, ...] = ()
 
     @property
     def statement(self) -> sql.Composed:
+        if self.columns:
+            return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} UNIQUE ({})").format(
+                sql.Identifier(self.table),
+                sql.Identifier(self.new),
+                sql.SQL(", ").join(map(sql.Identifier, self.columns)),
+            )
         if self.kind == "i" and self.old:
             return sql.SQL("ALTER INDEX {} RENAME TO {}").format(*map(sql.Identifier, (self.old, self.new)))
         if self.old:
@@ -53,7 +61,7 @@ class Mending:
 
     def show(self, picture: Picture) -> None:
         """Change a picture as the statement would change the database."""
-        constraint = Constraint(kind="c")
+        constraint = Constraint(kind="u" if self.columns else "c", columns=frozenset(self.columns))
         if self.kind != "i":
             if self.old:
                 constraint = picture.constraints.pop((self.table, self.old))
@@ -128,6 +136,9 @@ def missing_mendings(picture: Picture, obstacles: Sequence[Obstacle]) -> tuple[M
     found: list[Mending | None] = []
     taken: set[str] = set()
     for obstacle in obstacles:
+        if obstacle.change.name in REFERENCES and obstacle.change.act == "make foreign key":
+            found.append(_unique(obstacle))
+            continue
         wanted = schema_objects(obstacle.table).get(obstacle.change.name)
         if wanted is None or obstacle.change.act not in ("drop index", "drop constraint"):
             found.append(None)
@@ -171,6 +182,12 @@ def _alike(picture: Picture, table: str, wanted: SchemaObject) -> Iterator[str]:
         same = constraint.kind == wanted.kind and (wanted.kind == "p" or constraint.columns in wanted.columns)
         if owner == table and same and name not in known:
             yield name
+
+
+def _unique(obstacle: Obstacle) -> Mending:
+    _, name, columns = REFERENCES[obstacle.change.name]
+    detail = f"{obstacle.what} made: the upgrade refers to it ({obstacle.change})"
+    return Mending(kind="u", table=obstacle.table, old=None, new=name, detail=detail, columns=columns)
 
 
 def _mending(obstacle: Obstacle, wanted: SchemaObject, other: str | None) -> Mending:
