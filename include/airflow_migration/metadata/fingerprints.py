@@ -1,203 +1,373 @@
-"""Reduce a table to sums of hashes that do not depend on order, release, server version or time zone.
+"""Hash the rows of a table so that it comes out the same on two servers, whatever release wrote the table.
 
-Sums add up: what a table held before an upgrade is what it holds now plus what was moved out of it, so the
-rows themselves never have to be matched.
+Each relation that holds rows of a table, or held them, is brought to the same shape: the parts of its key and the
+columns that keep their meaning, in the same types. A row is hashed as Postgres writes it as text; the settings that
+this text depends on are the same in both sessions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from psycopg import sql
 
-from airflow_migration.metadata.repairs.catalog import Column, read_tables
+from airflow_migration.metadata.kept_meanings import RUN, TASK, Meaning
+from airflow_migration.metadata.repairs.catalog import Column
 from airflow_migration.postgres.address import Session
 
-FINISHED_RUN = ("success", "failed")
-FINISHED_TASK = ("success", "failed", "skipped", "upstream_failed", "removed")
-"""Only of finished work are state and times compared: what was under way is reset so that it runs again."""
+Part = sql.Composable
 
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+}
+_PROBE = "SELECT hashtextextended('airflow' COLLATE \"C\", 0)"
+EXTENDED_HASHES = 110000
+"""hashtextextended is there from PostgreSQL 11 on."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relation:
-    """A table that holds rows of `dag_run` or `task_instance`, or held them.
-
-    :param schema: empty for the metadata schema
-    :param migration_id: only rows with this in their column of that name
-    :param condition: only rows that meet it; SQL over `t`
-    """
-
-    name: str
-    schema: str = ""
-    migration_id: str | None = None
-    condition: sql.Composable | None = None
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.name) if self.schema else sql.Identifier(self.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprint:
-    """Rows of one DAG: how many, and sums of 64-bit hashes.
-
-    :param keys: over what identifies the rows
-    :param run_ids: over identity and run_id, 0 for task instances; no meaning where a run_id was NULL
-    :param details: over identity, state, times and tries
-    """
-
-    rows: int = 0
-    keys: int = 0
-    run_ids: int = 0
-    details: int = 0
-
-    def plus(self, other: Fingerprint, sign: int = 1) -> Fingerprint:
-        return Fingerprint(
-            rows=self.rows + sign * other.rows,
-            keys=self.keys + sign * other.keys,
-            run_ids=self.run_ids + sign * other.run_ids,
-            details=self.details + sign * other.details,
-        )
-
-
-Fingerprints = dict[str, Fingerprint]
+READ_JSON = "pg_temp.airflow_migration_json"
+# What eed27faa34e3 (3.0.0 to 3.3.2) makes of a value; what it could not cast is hashed as it is.
+_READ_JSON = r"""
+CREATE OR REPLACE FUNCTION pg_temp.airflow_migration_json(body bytea) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $function$
+DECLARE
+    words text;
+BEGIN
+    words := convert_from(body, 'UTF8');
+    words := replace(replace(replace(words, '\\', chr(1)), '\u0000', ''), chr(1), '\\');
+    BEGIN
+        RETURN words::jsonb;
+    EXCEPTION WHEN others THEN
+        RETURN regexp_replace(words, '([:,\[]\s*|^)(NaN|-?Infinity)(?=\s*[,}\]]|$)', '\1null', 'g')::jsonb;
+    END;
+EXCEPTION WHEN others THEN
+    RETURN body::text;
+END
+$function$
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """How to hash, so that two servers come to the same sums.
 
-    :param digest: function that both have: sha256 from PostgreSQL 11 on, md5 before
-    :param encoding: hash the bytes in this encoding
-    :param by_date: task instances are told apart by date, since one of the two has no run_id for them
+    :param extended: both have hashtextextended, and it gives the same; md5 otherwise
+    :param recode: the databases' encodings differ, so bytes of UTF-8 are hashed
+    :param lenient: XComs are read by a function of ours, as one of them is no JSON
     """
 
-    digest: str
-    encoding: str
+    extended: bool
+    recode: bool
+    lenient: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relation:
+    """A table that holds rows of some table, or held them.
+
+    :param source: what is selected from
+    :param columns: those that it has
+    :param condition: only rows that meet it; SQL over `t`
+    """
+
+    source: Part
+    columns: Mapping[str, Column]
+    condition: Part = field(default_factory=lambda: sql.SQL("true"))
+
+    @classmethod
+    def table(cls, name: str, columns: Mapping[str, Column], condition: Part | None = None) -> Relation:
+        return cls(source=sql.Identifier(name), columns=columns, condition=condition or sql.SQL("true"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A column that is compared.
+
+    :param name: on the source
+    :param names: those that it can have
+    :param types: all that it has in the relations, without their lengths
+    :param negated: the last of the names says the opposite
+    :param values: value before, value after
+    :param filled: its NULL may have got a value
+    :param default: SQL of the value that counts as much as NULL
+    :param text: wanted as text, to stand beside another relation's
+    """
+
+    name: str
+    names: tuple[str, ...]
+    types: frozenset[str] = frozenset()
+    negated: bool = False
+    values: tuple[str, str] | None = None
+    filled: bool = False
+    default: str | None = None
+    text: bool = False
+
+    def of(self, relation: Relation) -> str | None:
+        return next((name for name in self.names if name in relation.columns), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What all relations of a table are brought to.
+
+    :param key: parts by which rows are told apart; names that the columns can have, or `RUN`, or part of `TASK`
+    :param by_date: runs are told apart by date
+    """
+
+    table: str
+    key: tuple[tuple[str, ...], ...]
+    label: tuple[tuple[str, ...], ...]
+    facts: tuple[tuple[str, ...], ...]
+    fields: tuple[Field, ...]
     by_date: bool
 
 
 def agree(one: Session, other: Session) -> Dialect:
-    """The dialect in which both databases can be hashed."""
-    encodings = {session.info.parameter_status("server_encoding") for session in (one, other)}
-    sides = [read_tables(session).get("task_instance", {}) for session in (one, other)]
-    return Dialect(
-        digest="sha256" if min(s.info.server_version for s in (one, other)) >= 110000 else "md5",
-        encoding=str(encodings.pop()) if len(encodings) == 1 else "UTF8",
-        by_date=not all("run_id" in columns for columns in sides),
-    )
+    """The dialect in which both databases can be hashed; settles both sessions for it."""
+    sessions = (one, other)
+    for session in sessions:
+        settings = sql.SQL(", ").join(
+            sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in _SETTINGS.items()
+        )
+        session.execute(sql.SQL("SELECT {}").format(settings))
+        session.commit()  # they would go with a transaction that is rolled back
+    extended = min(session.info.server_version for session in sessions) >= EXTENDED_HASHES
+    probes = {session.execute(_PROBE).fetchone() for session in sessions} if extended else set()
+    encodings = {session.info.parameter_status("server_encoding") for session in sessions}
+    return Dialect(extended=len(probes) == 1, recode=len(encodings) > 1)
 
 
-def dag_runs(conn: Session, relation: Relation, dialect: Dialect) -> Fingerprints:
-    """Fingerprints of runs by DAG."""
-    has = _columns(conn, relation)
-    keys = [
-        _text("t", "dag_id"),
-        _moment(has, "t", "logical_date" if "logical_date" in has else "execution_date"),
-    ]
-    state = [_text("t", "state"), _moment(has, "t", "start_date"), _moment(has, "t", "end_date")]
-    hashed = _Hashed(
-        keys=_hash(dialect, keys),
-        run_ids=_hash(dialect, [*keys, _text("t", "run_id")]),
-        details=_hash(dialect, [*keys, _finished(FINISHED_RUN, state)]),
-    )
-    return _sum(conn, relation, hashed)
+def read_xcoms_leniently(dialect: Dialect, *sessions: Session) -> Dialect:
+    """The same for databases with XComs that are no JSON; makes a temporary function in each session.
 
-
-def task_instances(conn: Session, relation: Relation, dialect: Dialect) -> Fingerprints:
-    """Fingerprints of task instances by DAG."""
-    has = _columns(conn, relation)
-    join: Part = sql.SQL("")
-    if not dialect.by_date:
-        run = _text("t", "run_id")
-    elif "execution_date" in has:
-        run = _moment(has, "t", "execution_date")
-    else:
-        runs = read_tables(conn)["dag_run"]
-        run = _moment(runs, "r", "logical_date" if "logical_date" in runs else "execution_date")
-        join = sql.SQL(" LEFT JOIN dag_run r ON r.dag_id = t.dag_id AND r.run_id = t.run_id")
-    index: Part = _text("t", "map_index") if "map_index" in has else sql.SQL("'-1'")
-    keys = [_text("t", "dag_id"), _text("t", "task_id"), run, index]
-    state = [_text("t", "state"), _moment(has, "t", "start_date"), _moment(has, "t", "end_date")]
-    details = [*keys, _finished(FINISHED_TASK, [*state, _text("t", "try_number")])]
-    hashed = _Hashed(keys=_hash(dialect, keys), run_ids=sql.SQL("0"), details=_hash(dialect, details), join=join)
-    return _sum(conn, relation, hashed)
-
-
-def rows_of(conn: Session, table: str, key: str, columns: tuple[str, ...], dialect: Dialect) -> dict[str, str]:
-    """A digest of each row of a small table by its key.
-
-    :param key: column that identifies the row
-    :param columns: what is digested; those that the table has not count as NULL
+    What is pending on the sessions is rolled back.
     """
-    has = read_tables(conn).get(table, {})
-    parts = [_text("t", name) if name in has else sql.SQL("NULL") for name in columns]
-    query = sql.SQL("SELECT t.{}::text, encode({}, 'hex') FROM {} t").format(
-        sql.Identifier(key), _digest(dialect, parts), sql.Identifier(table)
+    for session in sessions:
+        session.rollback()
+        with session.transaction():
+            session.execute("SET TRANSACTION READ WRITE")
+            session.execute(sql.SQL(_READ_JSON))
+    return replace(dialect, lenient=True)
+
+
+def shape_of(
+    table: str,
+    meaning: Meaning,
+    relations: tuple[Relation, ...],
+    crossed: frozenset[str],
+    originals: Mapping[str, tuple[Relation, ...]],
+) -> Shape:
+    """The shape that these relations have in common.
+
+    :param relations: that of the source first
+    :param crossed: revisions that lie between source and target
+    :param originals: column, by any of its names → relations that have it as it was before a repair
+    """
+    fields = [
+        _field(column, meaning, relations, crossed, originals)
+        for column in relations[0].columns
+        if column not in meaning.skipped
+    ]
+    key = tuple(meaning.names(part) for part in meaning.key)
+    by_date = any(_run_name(relation) is None for relation in relations)
+    known = {name for names in (*key, *(meaning.names(part) for part in meaning.facts)) for name in names}
+    if RUN in known:
+        known |= {"run_id", "execution_date", "logical_date"}
+    return Shape(
+        table=table,
+        key=key if all(_has(relation, names) for relation in relations for names in key) else (),
+        label=tuple(meaning.names(part) for part in meaning.label),
+        facts=tuple(
+            names for names in map(meaning.names, meaning.facts) if all(_has(relation, names) for relation in relations)
+        ),
+        fields=tuple(each for each in fields if each is not None and not known & set(each.names)),
+        by_date=by_date,
     )
-    return {str(row): str(digest) for row, digest in conn.execute(query).fetchall()}
 
 
-Part = sql.Composable
-
-
-def _columns(conn: Session, relation: Relation) -> dict[str, Column]:
-    return read_tables(conn, relation.schema or None)[relation.name]
-
-
-def _text(alias: str, column: str) -> Part:
-    return sql.SQL("{}::text").format(sql.Identifier(alias, column))
-
-
-def _moment(has: dict[str, Column], alias: str, column: str) -> Part:
-    """A time as text that is the same in every session: `::text` of a timestamptz follows its TimeZone."""
-    zone = sql.SQL(" AT TIME ZONE 'UTC'" if "with time zone" in has[column].type else "")
-    return sql.SQL("to_char({}{}, 'YYYY-MM-DD HH24:MI:SS.US')").format(sql.Identifier(alias, column), zone)
-
-
-def _finished(states: tuple[str, ...], parts: list[Part]) -> Part:
-    return sql.SQL("CASE WHEN t.state IN ({}) THEN {} END").format(
-        sql.SQL(", ").join(map(sql.Literal, states)), _join(parts)
+def _field(
+    column: str,
+    meaning: Meaning,
+    relations: tuple[Relation, ...],
+    crossed: frozenset[str],
+    originals: Mapping[str, tuple[Relation, ...]],
+) -> Field | None:
+    """None where a relation lacks the column, or holds something that cannot be compared."""
+    found = Field(name=column, names=meaning.names(column))
+    kept = tuple(relation for name in found.names for relation in originals.get(name, ()))
+    if not all(found.of(relation) for relation in relations):
+        return None
+    types = frozenset(
+        _plain(relation.columns[name].type) for relation in (*relations, *kept) if (name := found.of(relation))
+    )
+    if not _comparable(types) or (column in meaning.converted and len(types) > 1):
+        return None
+    value = meaning.values.get(column)
+    return replace(
+        found,
+        types=types,
+        negated=column in meaning.negated,
+        filled=column in meaning.filled,
+        default=meaning.defaults.get(column),
+        values=value[:2] if value and value[2] in crossed else None,
+        text=bool(kept),
     )
 
 
-def _join(parts: list[Part]) -> Part:
-    """One text of all parts in which NULL is no empty string."""
-    joined = sql.SQL(", ").join(sql.SQL("coalesce({}, chr(30))").format(part) for part in parts)
-    return sql.SQL("concat_ws(chr(31), {})").format(joined)
+_TEXTS = frozenset({"character varying", "text", "character"})
+_NUMBERS = frozenset({"smallint", "integer", "bigint"})
+_JSONS = frozenset({"json", "jsonb"})
+_MOMENTS = frozenset({"timestamp with time zone", "timestamp without time zone"})
+_FLOATS = frozenset({"real", "double precision"})
+_AS_TEXT = _TEXTS | _NUMBERS | {"uuid"}
+_XCOM = _JSONS | {"bytea"}
 
 
-def _digest(dialect: Dialect, parts: list[Part]) -> Part:
-    data = sql.SQL("convert_to({}, {})").format(_join(parts), sql.Literal(dialect.encoding))
-    if dialect.digest == "md5":
-        return sql.SQL("decode(md5({}), 'hex')").format(data)
-    return sql.SQL("sha256({})").format(data)
+def _plain(type_name: str) -> str:
+    """``character varying(250)`` → ``character varying``."""
+    head, _, rest = type_name.partition("(")
+    return head + rest.partition(")")[2]
 
 
-def _hash(dialect: Dialect, parts: list[Part]) -> Part:
-    first = sql.SQL("encode(substr({}, 1, 8), 'hex')").format(_digest(dialect, parts))
-    return sql.SQL("('x' || {})::bit(64)::bigint").format(first)
+def _comparable(types: frozenset[str]) -> bool:
+    return len(types) == 1 or any(types <= group for group in (_AS_TEXT, _MOMENTS, _FLOATS, _XCOM))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hashed:
-    """What is summed, over rows `t` and what is joined to them."""
-
-    keys: Part
-    run_ids: Part
-    details: Part
-    join: Part = field(default_factory=lambda: sql.SQL(""))
+def _run_name(relation: Relation) -> str | None:
+    return next((name for name in ("run_id", "ti_id") if name in relation.columns), None)
 
 
-def _sum(conn: Session, relation: Relation, hashed: _Hashed) -> Fingerprints:
-    """One pass over the table, as many rows back as it has DAGs."""
-    only: Part = sql.SQL(" WHERE {}").format(relation.condition or sql.SQL("true"))
-    if relation.migration_id is not None:
-        only += sql.SQL(" AND t.migration_id = {}").format(sql.Literal(relation.migration_id))
-    query = sql.SQL(
-        "SELECT coalesce(t.dag_id, ''), count(*), sum({}), sum({}), sum({}) FROM {} t{}{} GROUP BY 1"
-    ).format(hashed.keys, hashed.run_ids, hashed.details, relation.identifier, hashed.join, only)
-    return {
-        str(dag): Fingerprint(rows=int(str(rows)), keys=int(str(a)), run_ids=int(str(b)), details=int(str(c)))
-        for dag, rows, a, b, c in conn.execute(query).fetchall()
-    }
+def _has(relation: Relation, names: tuple[str, ...]) -> bool:
+    if any(name in relation.columns for name in names):
+        return True
+    if names == (RUN,):
+        return bool({"run_id", "ti_id", "execution_date", "logical_date"} & relation.columns.keys())
+    return names == ("map_index",) or (names[0] in TASK and "ti_id" in relation.columns)
+
+
+class Shaped:
+    """One relation in its shape: SQL over what `rows` selects.
+
+    :ivar key: the key as text
+    """
+
+    def __init__(self, relation: Relation, shape: Shape, dialect: Dialect, runs: Mapping[str, Column]) -> None:
+        """:param runs: columns of `dag_run` in the same database"""
+        self._relation, self._shape, self._dialect, self._runs = relation, shape, dialect, runs
+        self._joins: dict[str, Part] = {}
+        self._key = [self._part(names) for names in shape.key]
+        self._facts = [self._part(names) if _has(relation, names) else sql.SQL("NULL") for names in shape.facts]
+        self._labels = [self._part(names) for names in (*shape.key, *shape.label) if _has(relation, names)]
+        self._fields = [self._value(each) for each in shape.fields]
+
+    def select(self, *, labelled: bool = False, further: tuple[str, ...] = ()) -> Part:
+        """Every row: columns k0 … of the key, f0 … of facts and then fields; l, an array of names and values."""
+        parts: list[Part] = [
+            sql.SQL("{} AS {}").format(part, sql.Identifier(f"k{i}")) for i, part in enumerate(self._key)
+        ]
+        values = [*self._facts, *self._fields]
+        parts += [sql.SQL("{} AS {}").format(part, sql.Identifier(f"f{i}")) for i, part in enumerate(values)]
+        if labelled:
+            parts.append(sql.SQL("ARRAY[{}]::text[] AS l").format(self._label()))
+        parts += [sql.Identifier("t", name) for name in further]
+        return sql.SQL("SELECT {} FROM {} t{} WHERE {}").format(
+            sql.SQL(", ").join(parts),
+            self._relation.source,
+            sql.SQL("").join(self._joins.values()),
+            self._relation.condition,
+        )
+
+    def _label(self) -> Part:
+        names = [names for names in (*self._shape.key, *self._shape.label) if _has(self._relation, names)]
+        pairs = {}
+        for known, part in zip(names, self._labels, strict=True):
+            name = known[0] if known != (RUN,) else "date" if self._shape.by_date else "run_id"
+            pairs[name] = sql.SQL("{} || coalesce(({})::text, '-')").format(sql.Literal(f"{name}="), part)
+        return sql.SQL(", ").join(pairs.values())
+
+    def _part(self, names: tuple[str, ...]) -> Part:
+        columns = self._relation.columns
+        if names == (RUN,):
+            return self._run()
+        name = next((name for name in names if name in columns), None)
+        if name is not None:
+            kind = _plain(columns[name].type)
+            return sql.SQL("{}::text" if kind == "uuid" else "{}").format(sql.Identifier("t", name))
+        if names[0] in TASK and "ti_id" in columns:
+            return sql.Identifier(self._task(), names[0])
+        return sql.SQL("-1")
+
+    def _run(self) -> Part:
+        columns = self._relation.columns
+        if self._shape.by_date:
+            for name in ("execution_date", "logical_date"):
+                if name in columns:
+                    return sql.Identifier("t", name)
+        alias = "t" if "run_id" in columns else self._task()
+        if not self._shape.by_date:
+            return sql.Identifier(alias, "run_id")
+        self._joins["run"] = sql.SQL(
+            " LEFT JOIN dag_run run ON run.dag_id = {alias}.dag_id AND run.run_id = {alias}.run_id"
+        ).format(alias=sql.Identifier(alias))
+        return sql.Identifier("run", "logical_date" if "logical_date" in self._runs else "execution_date")
+
+    def _task(self) -> str:
+        self._joins["task"] = sql.SQL(" LEFT JOIN task_instance task ON task.id = t.ti_id")
+        return "task"
+
+    def _value(self, each: Field) -> Part:
+        name = each.of(self._relation)
+        if name is None:
+            return sql.SQL("NULL::text")
+        value = _in_common(
+            sql.Identifier("t", name), _plain(self._relation.columns[name].type), each.types, self._dialect
+        )
+        if each.negated and name != each.name:
+            value = sql.SQL("NOT {}").format(value)
+        if each.default is not None:
+            value = sql.SQL("coalesce({}, {})").format(value, sql.SQL(each.default))
+        if each.values:
+            value = sql.SQL("CASE {} WHEN {} THEN {} ELSE {} END").format(value, *each.values, value)
+        return sql.SQL("({})::text").format(value) if each.text else value
+
+
+def _in_common(value: Part, own: str, types: frozenset[str], dialect: Dialect) -> Part:
+    """A value in the type that all relations can give it."""
+    if types & _FLOATS:
+        return sql.SQL("float8send({}::float8)").format(value)
+    if "bytea" in types and types & _JSONS:
+        return sql.SQL("{}::jsonb::text").format(value) if own != "bytea" else _read_json(value, dialect)
+    if len(types) == 1:
+        return value
+    if types <= _JSONS:
+        return sql.SQL("{}::jsonb").format(value)
+    if types <= _MOMENTS:
+        return sql.SQL("{} AT TIME ZONE 'UTC'").format(value) if own == "timestamp with time zone" else value
+    return sql.SQL("{}::text").format(value)
+
+
+def _read_json(value: Part, dialect: Dialect) -> Part:
+    """Bytes as JSON, pickles as they are."""
+    cast = sql.SQL("{}({})").format(sql.SQL(READ_JSON), value)
+    if not dialect.lenient:
+        cast = sql.SQL("convert_from({}, 'UTF8')::jsonb::text").format(value)
+    return sql.SQL("CASE WHEN substring({value} FROM 1 FOR 1) = '\\x80' THEN {value}::text ELSE {cast} END").format(
+        value=value, cast=cast
+    )
+
+
+def row_text(parts: list[Part], dialect: Dialect) -> Part:
+    """One text of all parts, in which NULL is no empty text."""
+    text: Part = sql.SQL("ROW({})::text").format(sql.SQL(", ").join(parts))
+    return sql.SQL("encode(convert_to({}, 'UTF8'), 'escape')").format(text) if dialect.recode else text
+
+
+def hash_of(text: Part, dialect: Dialect) -> Part:
+    """64 bits of a text."""
+    if dialect.extended:
+        return sql.SQL('hashtextextended({} COLLATE "C", 0)').format(text)
+    return sql.SQL("('x' || left(md5({}), 16))::bit(64)::bigint").format(text)

@@ -32,11 +32,13 @@ class Removal:
     """Rows that a revision of Airflow deletes on purpose.
 
     :param cause: what does it, for the report
+    :param whole: it deletes all of them
     """
 
     table: str
     revision: str
     cause: str
+    whole: bool = True
 
 
 _DROPPED = {
@@ -79,6 +81,7 @@ REMOVALS = (
             table=table,
             revision=revision,
             cause=f"permissions rewritten by Airflow {release} ({revision})",
+            whole=False,
         )
         for revision, release in _PERMISSION_REVISIONS.items()
         for table in _PERMISSION_TABLES
@@ -99,9 +102,10 @@ GROWN = {
     "ab_view_menu": "permissions added by the upgrade",
     "ab_permission_view": "permissions added by the upgrade",
     "ab_permission_view_role": "permissions added by the upgrade",
-    "ab_role": "roles added by the upgrade",
     "dag_bundle": "DAG bundles added by the upgrade (7582ea3f3dd5, 3.1.0)",
     "asset_active": "assets in use, noted by the upgrade (5a5d66100783, 3.0.0)",
+    "dag": "DAGs parsed since the copy was taken",
+    "dag_tag": "DAGs parsed since the copy was taken",
     "serialized_dag": "DAGs parsed since the copy was taken",
     "dag_code": "DAGs parsed since the copy was taken",
     "dag_version": "DAGs parsed since the copy was taken",

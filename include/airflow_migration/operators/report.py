@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.planning.report import build_report
+from airflow_migration.planning.report_page import page_of
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ReportOperator(MigrationOperator):
-    """Collects what every step left and writes ``report.json``.
+    """Collects what every step left and writes ``report.json`` and ``report.html``.
 
     The XCom is the report's path and verdict.
 
@@ -57,6 +58,7 @@ class ReportOperator(MigrationOperator):
             complete=bool(steps.get(self.last_task_id)),
         )
         path = write_report(report, self.migration_id)
+        path.with_name("report.html").write_text(page_of(report))
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
         return {
             "path": str(path),

@@ -1,245 +1,314 @@
-"""Compare what the rows that users care about say before and after an upgrade."""
+"""Compare what the rows of each table say before and after an upgrade."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
+import psycopg
 from psycopg import sql
 
+from airflow_migration.metadata.counts import Counts, SideTable
+from airflow_migration.metadata.encrypted_columns import present_columns
 from airflow_migration.metadata.fingerprints import (
     Dialect,
-    Fingerprint,
-    Fingerprints,
     Relation,
+    Shape,
+    Shaped,
     agree,
-    dag_runs,
-    rows_of,
-    task_instances,
+    read_xcoms_leniently,
+    shape_of,
 )
-from airflow_migration.metadata.repairs.catalog import read_tables
-from airflow_migration.metadata.tables import DEFAULT_POOL
-from airflow_migration.planning.table_comparison import Counts
+from airflow_migration.metadata.kept_meanings import Meaning, meaning_of
+from airflow_migration.metadata.releases import applied_revisions
+from airflow_migration.metadata.repairs.catalog import Column, read_tables
+from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
+from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
+from airflow_migration.planning.conf_comparison import Confs, compare_confs
+from airflow_migration.planning.repaired_comparison import differences_from_repairs
+from airflow_migration.planning.row_comparison import EXAMPLES, RowComparison, RowDifference, RowDifferences, Side
 from airflow_migration.postgres.address import Session
 
-EXAMPLES = 10
-
-_SMALL_TABLES = {
-    "connection": ("conn_id", ("host", "schema", "login", "port", "description")),
-    "variable": ("key", ("key", "description")),
-    "slot_pool": ("pool", ("pool", "slots", "description")),
-    "dag": ("dag_id", ("dag_id", "is_paused")),
-}
-"""Table → column by which people know its rows, columns that keep their meaning in every release.
-
-Passwords, extras and variables' values are compared decrypted, elsewhere."""
+MENDED = "mended_task_instance"
+_PRIMARY_KEYS = """
+SELECT c.relname::text, array_agg(a.attname::text ORDER BY k.place)
+  FROM pg_index i
+  JOIN pg_class c ON c.oid = i.indrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY k (number, place)
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+ WHERE i.indisprimary AND n.nspname = ANY (current_schemas(false)) AND pg_table_is_visible(c.oid)
+ GROUP BY c.oid, c.relname
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentComparison:
-    """One table's rows before and after, those left out that were moved away.
+    """One table's rows before and after, wherever they are now.
 
+    :param table: its name on the source
+    :param key: what tells its rows apart; empty where whole rows are compared
     :param compared: columns that were compared
-    :param different: names of the first ten rows, or DAGs of rows, that are missing, added or changed
+    :param not_compared: other columns of the source's table
+    :param rows: of the source's table that were to travel
+    :param missing: rows that are nowhere
+    :param added: rows that are there now and were not before
+    :param changed: rows of which a column says something else, and no ledger says why
+    :param filled: values that were NULL and were filled in
+    :param nulled: confs that JSON cannot hold, and that are NULL now
+    :param unread: confs of which it was only compared that they are there
+    :param first: the first twenty of the rows that differ
+    :param cause: why rows may differ as they like; empty where they may not
+    :param growth: why rows may be added; empty where they may not
     """
 
     table: str
+    key: tuple[str, ...]
     compared: tuple[str, ...]
+    not_compared: tuple[str, ...]
     rows: int
-    different_count: int
-    different: tuple[str, ...]
+    missing: int
+    added: int
+    changed: int
+    filled: int
+    first: tuple[RowDifference, ...]
+    cause: str
+    growth: str
+    nulled: int = 0
+    unread: int = 0
+
+    @property
+    def different(self) -> int:
+        """Rows that differ and must not."""
+        if self.cause:
+            return 0
+        return self.missing + self.changed + (0 if self.growth else self.added)
 
     @property
     def problem(self) -> str | None:
-        if not self.different_count:
+        if not self.different:
             return None
-        more = ", …" if self.different_count > len(self.different) else ""
-        return f"{self.table}: {self.different_count} difference(s): {', '.join(self.different)}{more}"
+        named = [str(each) for each in self.first if not (each.what == "added" and self.growth)]
+        more = ", …" if self.different > len(named) else ""
+        return f"{self.table}: {self.different} row(s) differ: {'; '.join(named)}{more}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sides:
-    """Both databases and what is known of them."""
+class Contents:
+    """Both databases and what is known of them.
 
-    clone: Session
-    working: Session
-    counts: Counts
-    migration_id: str
-    dialect: Dialect
-    kept: Mapping[str, sql.Composable]
-
-
-def compare_contents(
-    clone: Session,
-    working: Session,
-    counts: Counts,
-    migration_id: str,
-    kept: Mapping[str, sql.Composable],
-) -> tuple[ContentComparison, ...]:
-    """Compare row by row where tables are small, and by sums of hashes for each DAG where they are big.
-
-    :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
+    :ivar dialect: how both are hashed
     """
-    dialect = agree(clone, working)
-    sides = _Sides(clone=clone, working=working, counts=counts, migration_id=migration_id, dialect=dialect, kept=kept)
-    small = [table for table in _SMALL_TABLES if table in counts.before and table in counts.after]
-    date, details = "execution_date or logical_date", ("state", "start_date", "end_date")
-    key = ("dag_id", "task_id", date if dialect.by_date else "run_id", "map_index")
-    return (
-        *(_compare_small(sides, table) for table in small),
-        _compare_big(sides, "dag_run", dag_runs, ("dag_id", date, "run_id", *details)),
-        _compare_big(sides, "task_instance", task_instances, (*key, *details, "try_number")),
-    )
 
+    def __init__(
+        self,
+        clone: Session,
+        working: Session,
+        counts: Counts,
+        migration_id: str,
+        kept: Mapping[str, sql.Composable],
+    ) -> None:
+        """:param kept: table → which of the clone's rows travel, as SQL over `t`; all of those it does not name"""
+        self.clone, self.working, self.counts, self.migration_id = clone, working, counts, migration_id
+        self.kept = kept
+        self.dialect = agree(clone, working)
+        self.before, self.after = read_tables(clone), read_tables(working)
+        self.aside = read_tables(working, SCHEMA)
+        self.keys = _primary_keys(clone)
+        self.crossed = applied_revisions(counts.to_head) - applied_revisions(counts.from_head)
+        self.changed = [each for each in changed_rows(working, migration_id) if each.count]
 
-def _compare_small(sides: _Sides, table: str) -> ContentComparison:
-    clone, working, counts = sides.clone, sides.working, sides.counts
-    name, wanted = _SMALL_TABLES[table]
-    here, there = read_tables(clone)[table], read_tables(working)[table]
-    columns = tuple(column for column in wanted if column in here and column in there)
-    key = "id" if "id" in here and "id" in there else name
-    before, after = (rows_of(session, table, key, columns, sides.dialect) for session in (clone, working))
-    names = _names(clone, table, key, name) | {
-        row: called for row, called in _names(working, table, key, name).items() if row not in before
-    }
-    moved = _moved_keys(sides, table, key)
-    different = {
-        row: _say(names[row], row, before, after)
-        for row in before.keys() | after.keys()
-        if before.get(row) != after.get(row)
-        and not (row in moved and row not in after)
-        and not (row not in before and _comes_by_itself(table, names[row]))
-    }
-    if table == "connection":
-        different |= {row: text for row, text in _compare_ids(clone, working) if row not in different}
-        columns = ("conn_id", "conn_type", *columns)
-    return _result(table, columns, counts.before[table], sorted(different.values()))
+    def compare(self, table: str) -> ContentComparison | None:
+        """One table of the source; None where an upgrade leaves nothing of it to be compared."""
+        after = self.counts.name_after(table)
+        removal = removal_of(table, self.counts.from_head, self.counts.to_head)
+        emptied = removal is not None and removal.whole and after is not None
+        # Rows that come to an archive are compared with the others of the table that they are from.
+        if table.startswith("alembic_version") or emptied or self.counts.archived_in(table):
+            return None
+        before_relations, after_relations = self._relations(table, after)
+        if not after_relations:
+            return None
+        meaning = meaning_of(table, self.keys.get(table, ()))
+        originals = tuple(self._originals(table, after))
+        by_column: dict[str, tuple[Relation, ...]] = {}
+        for relation, columns in originals:
+            for column in columns:
+                by_column[column] = (*by_column.get(column, ()), relation)
+        shape = shape_of(table, meaning, (*before_relations, *after_relations), self.crossed, by_column)
+        rows = self.counts.before[table] - self.counts.stayed.get(table, 0)
+        found = self._differences(
+            shape, before_relations, after_relations, tuple(relation for relation, _ in originals), rows
+        )
+        result = self._result(table, after, shape, meaning, rows, found, removal)
+        if originals and after is not None:
+            result = self._with_repaired(result, table, after)
+        if table == "dag_run" and after is not None:
+            kept = tuple(relation for relation, columns in originals if "conf" in columns)
+            return self._with_confs(result, before_relations, after_relations, kept)
+        return result
 
+    def _with_repaired(self, result: ContentComparison, table: str, after: str) -> ContentComparison:
+        """What a repair gave a row is not what the row had, and must be there still."""
+        changed = [each for each in self.changed if each.origin in {table, after}]
+        found = differences_from_repairs(self.working, after, self.after[after], changed, self.migration_id)
+        return replace(result, changed=result.changed + len(found), first=(*result.first, *found)[:EXAMPLES])
 
-def _names(conn: Session, table: str, key: str, name: str) -> dict[str, str]:
-    query = sql.SQL("SELECT {}::text, {}::text FROM {}").format(
-        sql.Identifier(key), sql.Identifier(name), sql.Identifier(table)
-    )
-    rows = conn.execute(query).fetchall()
-    return {str(row): str(called) if called else f"row {row}" for row, called in rows}
+    def _with_confs(
+        self,
+        result: ContentComparison,
+        before: tuple[Relation, ...],
+        after: tuple[Relation, ...],
+        originals: tuple[Relation, ...],
+    ) -> ContentComparison:
+        """Confs are read here where they were pickles and are JSON now; hashes tell of all others."""
+        if any("conf" not in relation.columns for relation in (*before, *after)) or "conf" in result.compared:
+            return result
+        found = compare_confs(
+            Confs(conn=self.clone, relations=before),
+            Confs(conn=self.working, relations=after, repaired=originals),
+        )
+        named = [RowDifference(key=key, what="changed", columns=("conf",)) for key in self._runs(found.changed)]
+        return replace(
+            result,
+            compared=(*result.compared, "conf"),
+            not_compared=tuple(column for column in result.not_compared if column != "conf"),
+            changed=result.changed + len(found.changed),
+            first=(*result.first, *named)[:EXAMPLES],
+            nulled=found.nulled,
+            unread=found.unread,
+        )
 
+    def _runs(self, ids: tuple[int, ...]) -> list[str]:
+        """What some runs are called."""
+        rows = self.clone.execute(
+            "SELECT format('id=%%s, dag_id=%%s, run_id=%%s', id, dag_id, run_id) FROM dag_run WHERE id = ANY (%s)"
+            " ORDER BY id",
+            (list(ids[:EXAMPLES]),),
+        ).fetchall()
+        return [str(row[0]) for row in rows]
 
-def _say(name: str, row: str, before: dict[str, str], after: dict[str, str]) -> str:
-    if row not in after:
-        return f"{name} is missing"
-    return f"{name} was added" if row not in before else f"{name} was changed"
+    def _differences(
+        self,
+        shape: Shape,
+        before: tuple[Relation, ...],
+        after: tuple[Relation, ...],
+        originals: tuple[Relation, ...],
+        rows: int,
+    ) -> RowDifferences:
+        def compare() -> RowDifferences:
+            here, there = self.before.get("dag_run", {}), self.after.get("dag_run", {})
+            return RowComparison(
+                Side(conn=self.clone, relations=_shaped(before, shape, self.dialect, here)),
+                Side(
+                    conn=self.working,
+                    relations=_shaped(after, shape, self.dialect, there),
+                    originals=_shaped(originals, shape, self.dialect, there),
+                ),
+                shape,
+                self.dialect,
+            ).differences(rows, grows=shape.table in GROWN)
 
+        try:
+            return compare()
+        except psycopg.DataError:
+            if self.dialect.lenient or not any("bytea" in each.types and len(each.types) > 1 for each in shape.fields):
+                raise
+        self.dialect = read_xcoms_leniently(self.dialect, self.clone, self.working)
+        return compare()
 
-def _comes_by_itself(table: str, name: str) -> bool:
-    """Rows of `dag` come with parsing; elsewhere only the default pool is added by upgrades."""
-    return table == "dag" or (table == "slot_pool" and name == DEFAULT_POOL)
+    def _relations(self, table: str, after: str | None) -> tuple[tuple[Relation, ...], tuple[Relation, ...]]:
+        """Where the rows of a table were, and where they went during this upgrade."""
+        before = [Relation.table(table, self.before[table], self.counts.travels(table, self.kept.get(table)))]
+        there = []
+        origins = {table, after} - {None}
+        if after is not None:
+            there.append(Relation.table(after, self.after[after], self._grown_by_itself(table)))
+        for name in [archive.name for origin in tuple(origins) for archive in self.counts.archived(str(origin))]:
+            origins.add(name)
+            if name in self.after:
+                there.append(Relation.table(name, self.after[name]))
+            if name in self.before:
+                before.append(Relation.table(name, self.before[name]))
+        there += [self._aside(side) for side in self.counts.moved if side.origin in origins and side.rows]
+        return tuple(before), tuple(there)
 
-
-def _moved_keys(sides: _Sides, table: str, key: str) -> set[str]:
-    """The rows that the repairs moved away."""
-    keys: set[str] = set()
-    for side in sides.counts.moved:
-        if side.origin == table and not side.whole:
-            query = sql.SQL("SELECT {}::text FROM {} WHERE migration_id = %s").format(
-                sql.Identifier(key), sql.Identifier(side.schema, side.name)
-            )
-            keys |= {str(row[0]) for row in sides.working.execute(query, (sides.migration_id,)).fetchall()}
-    return keys
-
-
-def _compare_ids(clone: Session, working: Session) -> Iterator[tuple[str, str]]:
-    """conn_id and conn_type, which repairs change where 2.0 and later could not take them.
-
-    A missing conn_type is filled in, a missing conn_id made up, the second of two equal ones suffixed.
-    """
-    query = "SELECT id::text, conn_id::text, conn_type::text FROM connection ORDER BY id"
-    before = clone.execute(query).fetchall()
-    after = {row: (conn_id, conn_type) for row, conn_id, conn_type in working.execute(query).fetchall()}
-    seen: set[object] = set()
-    for row, conn_id, conn_type in before:
-        if row not in after:
-            continue
-        new_id, new_type = after[row]
-        repeated = conn_id in seen
-        seen.add(conn_id)
-        renamed = bool(new_id) and (not conn_id or (repeated and _is_suffixed(str(new_id), str(conn_id))))
-        if new_id != conn_id and not renamed:
-            yield str(row), f"{conn_id or f'row {row}'} became {new_id}"
-        elif new_type != conn_type and (conn_type is not None or not new_type):
-            yield str(row), f"{conn_id or f'row {row}'} changed its type from {conn_type} to {new_type}"
-
-
-def _is_suffixed(new: str, old: str) -> bool:
-    """``http_x__2`` of ``http_x``; the stem is cut where the column would be too short."""
-    stem, found = re.subn(r"__\d+$", "", new)
-    return bool(found and stem and old.startswith(stem))
-
-
-def _compare_big(
-    sides: _Sides,
-    table: str,
-    read: Callable[[Session, Relation, Dialect], Fingerprints],
-    columns: tuple[str, ...],
-) -> ContentComparison:
-    before = read(sides.clone, Relation(name=table, condition=sides.kept.get(table)), sides.dialect)
-    after = read(sides.working, Relation(name=table), sides.dialect)
-    for session, relation, sign in _side_relations(sides, table):
-        for dag, fingerprint in read(session, relation, sides.dialect).items():
-            after[dag] = after.get(dag, Fingerprint()).plus(fingerprint, sign)
-    lenient = _without_run_id(sides.clone) if table == "dag_run" else _sensing(sides.clone)
-    different = []
-    for dag in sorted(before.keys() | after.keys()):
-        text = _differ(before.get(dag, Fingerprint()), after.get(dag, Fingerprint()), dag in lenient)
-        if text:
-            different.append(f"DAG {dag}: {text}")
-    return _result(table, columns, sum(each.rows for each in before.values()), different)
-
-
-def _side_relations(sides: _Sides, table: str) -> Iterator[tuple[Session, Relation, int]]:
-    """Where rows of a table went during this upgrade: what is there now, less what was there before."""
-    origins = {table}
-    for name in sides.counts.changed_archives(table):
-        origins.add(name)
-        yield sides.working, Relation(name=name), 1
-        if name in sides.counts.before:
-            yield sides.clone, Relation(name=name), -1
-    for side in sides.counts.moved:
-        if side.origin in origins:
-            only = None if side.whole else sides.migration_id
-            yield sides.working, Relation(name=side.name, schema=side.schema, migration_id=only), 1
-
-
-def _differ(before: Fingerprint, after: Fingerprint, lenient: bool) -> str | None:
-    if before.rows != after.rows:
-        return f"{before.rows} row(s) before, {after.rows} after"
-    if before.keys != after.keys:
-        return "other rows than before"
-    if lenient:
+    def _grown_by_itself(self, table: str) -> sql.Composable | None:
+        if table == "slot_pool" and self.counts.pool_added:
+            return sql.SQL("t.pool IS DISTINCT FROM {}").format(DEFAULT_POOL)
         return None
-    if before.run_ids != after.run_ids:
-        return "other run ids than before"
-    return "other states, times or tries than before" if before.details != after.details else None
+
+    def _aside(self, side: SideTable) -> Relation:
+        condition: sql.Composable = sql.SQL("true")
+        if not side.whole:
+            condition = sql.SQL("t.migration_id = {}").format(self.migration_id)
+        return Relation(
+            source=sql.Identifier(SCHEMA, side.name) if side.schema else sql.Identifier(side.name),
+            columns=self.aside[side.name] if side.schema else self.after[side.name],
+            condition=condition,
+        )
+
+    def _originals(self, table: str, after: str | None) -> Iterator[tuple[Relation, tuple[str, ...]]]:
+        """Relations of rows as they were before this migration changed them, and the columns that it changed."""
+        columns: dict[str, set[str]] = {}
+        for each in self.changed:
+            if each.origin in {table, after}:
+                columns.setdefault(each.kept_in.removeprefix(f"{SCHEMA}."), set()).update(each.columns)
+        for name in sorted(columns):
+            of_this = sql.SQL("t.migration_id = {}").format(self.migration_id)
+            relation = Relation(source=sql.Identifier(SCHEMA, name), columns=self.aside[name], condition=of_this)
+            yield relation, tuple(sorted(columns[name]))
+        if table == "task_instance" and MENDED in self.aside:
+            yield self._mended(), ("state",)
+
+    def _mended(self) -> Relation:
+        """Task instances whose state the mending has cleared, with the state that they had."""
+        source = sql.SQL(
+            "(SELECT m.*, m.old_state AS state, ARRAY['state'] AS changed_columns, m.at AS moved_at FROM {} m"
+            " WHERE m.cleared AND m.migration_id = {})"
+        ).format(sql.Identifier(SCHEMA, MENDED), self.migration_id)
+        columns: dict[str, Column] = {**self.aside[MENDED], "state": self.aside[MENDED]["old_state"]}
+        return Relation(source=source, columns=columns)
+
+    def _result(
+        self,
+        table: str,
+        after: str | None,
+        shape: Shape,
+        meaning: Meaning,
+        rows: int,
+        found: RowDifferences,
+        removal: Removal | None,
+    ) -> ContentComparison:
+        decrypted = {each.column for each in present_columns(self.clone) if each.table == table}
+        parts = {name for names in (*shape.key, *shape.facts) for name in names}
+        compared = tuple(each.name for each in shape.fields)
+        return ContentComparison(
+            table=table,
+            key=tuple(names[0] for names in shape.key),
+            compared=(*(names[0] for names in shape.facts), *compared),
+            not_compared=tuple(
+                sorted(self.before[table].keys() - set(compared) - parts - decrypted - {"run_id", "execution_date"})
+            ),
+            rows=rows,
+            missing=found.missing,
+            added=found.added,
+            changed=found.changed,
+            filled=found.filled,
+            first=found.first,
+            cause=removal.cause if removal is not None and after is not None else "",
+            growth=GROWN.get(after or table, ""),
+        )
 
 
-def _without_run_id(clone: Session) -> set[str]:
-    """DAGs with runs that have no run_id; the repairs give them one."""
-    rows = clone.execute("SELECT DISTINCT coalesce(dag_id, '') FROM dag_run WHERE run_id IS NULL").fetchall()
-    return {str(row[0]) for row in rows}
+def _shaped(
+    relations: tuple[Relation, ...], shape: Shape, dialect: Dialect, runs: Mapping[str, Column]
+) -> tuple[Shaped, ...]:
+    return tuple(Shaped(relation, shape, dialect, runs) for relation in relations)
 
 
-def _sensing(clone: Session) -> set[str]:
-    """DAGs with task instances in the state that f4ff391becb5 (2.4.0) turns into failed."""
-    query = "SELECT DISTINCT coalesce(dag_id, '') FROM task_instance WHERE state = 'sensing'"
-    rows = clone.execute(query).fetchall()
-    return {str(row[0]) for row in rows}
-
-
-def _result(table: str, columns: tuple[str, ...], rows: int, different: list[str]) -> ContentComparison:
-    return ContentComparison(
-        table=table,
-        compared=columns,
-        rows=rows,
-        different_count=len(different),
-        different=tuple(different[:EXAMPLES]),
-    )
+def _primary_keys(conn: Session) -> dict[str, tuple[str, ...]]:
+    keys = {}
+    for table, columns in conn.execute(_PRIMARY_KEYS).fetchall():
+        assert isinstance(columns, list)
+        keys[str(table)] = tuple(str(column) for column in columns)
+    return keys

@@ -10,7 +10,7 @@ from airflow_migration.metadata.encryption import UNREADABLE, Condition, digest_
 from airflow_migration.postgres.address import Session
 from airflow_migration.secret import Secret
 
-EXAMPLES = 10
+EXAMPLES = 20
 _ENCRYPTED: tuple[Condition, ...] = ("readable", *UNREADABLE)
 _TRANSIENT = ("trigger", "connection_test_request")
 """Only readability is asked of these: 2.9.0 (1949afb29106) writes trigger.kwargs anew, as other text for the
@@ -19,7 +19,7 @@ same values, and their rows come and go."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Values of one kind: how many, and the first ten by name."""
+    """Values of one kind: how many, and the first twenty by name."""
 
     count: int
     first: tuple[str, ...]

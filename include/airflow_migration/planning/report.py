@@ -53,6 +53,7 @@ def build_report(
             if name == KEY or name.startswith("repair_")
             for each in step["result"].get("repairs", ())
         ],
+        "ledger": list((verification or {}).get("ledger", ())),
         "verification": verification,
         "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),
         "left_to_do": [*left_to_do(done), *_left_of_users(plan)],

@@ -8,34 +8,39 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from airflow_migration.metadata.counts import count_rows, count_tables, moved_by_repairs
+from airflow_migration.metadata.counts import count, lost_aside
 from airflow_migration.metadata.history import filtered_rows
 from airflow_migration.metadata.releases import read_head
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.ledger import changed_rows
 from airflow_migration.metadata.repairs.sequences import behind_sequences
 from airflow_migration.metadata.repairs.undecryptable import cleared_values
-from airflow_migration.metadata.tables import RENAMED
-from airflow_migration.planning.content_comparison import ContentComparison, compare_contents
+from airflow_migration.planning.content_comparison import ContentComparison, Contents
 from airflow_migration.planning.encryption_comparison import EncryptionComparison, compare_encryption
+from airflow_migration.planning.loss_ledger import Cause, LedgerEntry, keep_ledger
+from airflow_migration.planning.row_comparison import RowDifference
 from airflow_migration.planning.samples import SampleComparison, Target, compare_samples
-from airflow_migration.planning.table_comparison import Counts, Difference, TableComparison, compare_tables
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.progress import Listener
 from airflow_migration.runtimes.runtime import Runtime
 from airflow_migration.secret import Secret
 
 __all__ = [
+    "Cause",
     "ContentComparison",
-    "Difference",
     "EncryptionComparison",
     "HeadComparison",
+    "LedgerEntry",
+    "RowDifference",
     "SampleComparison",
     "SequenceComparison",
-    "TableComparison",
     "VerificationResult",
     "verify",
 ]
+
+TOLD = 100_000
+"""From how many rows on a table's comparison is worth a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +77,14 @@ class VerificationResult:
     """What was compared and what came of it.
 
     :param verified: nothing is missing, changed or unreadable without a known cause
-    :param tables: rows of every table, with why they differ
-    :param contents: what the rows of the tables that users care about say
+    :param ledger: for every table of the source, where its rows are
+    :param contents: what the rows of every table that can be compared say
     :param samples: answers of the target's own commands; not asked once something else is wrong
     :param problems: a sentence for each reason why it is not verified
     """
 
     verified: bool
-    tables: tuple[TableComparison, ...]
+    ledger: tuple[LedgerEntry, ...]
     contents: tuple[ContentComparison, ...]
     encrypted: EncryptionComparison
     heads: HeadComparison
@@ -122,16 +127,18 @@ def verify(  # noqa: PLR0913
         expected=find_release(target_release).head, found=read_head(working), source=read_head(clone)
     )
     listener(f"Comparing {clone.info.dbname} ({heads.source}) with {working.info.dbname} ({heads.found})")
-    counts = _count(clone, working, migration_id, heads, kept or {})
-    tables = compare_tables(clone, working, counts)
-    _tell_tables(tables, listener)
-    contents = compare_contents(clone, working, counts, migration_id, kept or {})
+    counts = count(clone, working, migration_id, (heads.source, heads.found), kept or {})
+    contents = _compare(Contents(clone, working, counts, migration_id, kept or {}), listener)
+    by_table = {content.table: content for content in contents}
+    ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id))
+    _tell_ledger(ledger, listener)
     encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
     sequences = SequenceComparison(
         behind=tuple(sorted(behind.sequence for behind in behind_sequences(working, read_tables(working))))
     )
-    problems = _problems(tables, contents, encrypted, heads, sequences)
+    problems = _problems(ledger, contents, encrypted, heads, sequences)
+    problems += lost_aside(working, migration_id)
     problems += _history_problems(counts.stayed, filtered_rows(working, migration_id))
     samples: tuple[SampleComparison, ...] = ()
     if not problems and runtime is not None:
@@ -148,7 +155,7 @@ def verify(  # noqa: PLR0913
         listener(problem)
     return VerificationResult(
         verified=not problems,
-        tables=tables,
+        ledger=ledger,
         contents=contents,
         encrypted=encrypted,
         heads=heads,
@@ -159,33 +166,28 @@ def verify(  # noqa: PLR0913
     )
 
 
-def _count(
-    clone: Session,
-    working: Session,
-    migration_id: str,
-    heads: HeadComparison,
-    kept: Mapping[str, sql.Composable],
-) -> Counts:
-    before, after = count_tables(clone), count_tables(working)
-    origins = before.keys() | after.keys() | RENAMED.keys()
-    return Counts(
-        before=before,
-        after=after,
-        moved=moved_by_repairs(clone, working, migration_id, origins),
-        from_head=heads.source,
-        to_head=heads.found,
-        stayed={table: before[table] - count_rows(clone, table, condition) for table, condition in kept.items()},
-    )
+def _compare(contents: Contents, listener: Listener) -> tuple[ContentComparison, ...]:
+    found = []
+    for table, rows in sorted(contents.counts.before.items()):
+        started = time.monotonic()
+        content = contents.compare(table)
+        if content is not None:
+            found.append(content)
+        if rows >= TOLD:
+            listener(f"{table}: {rows:,} row(s) compared in {time.monotonic() - started:.1f} s")
+    compared = sum(content.rows for content in found)
+    listener(f"{compared:,} row(s) of {len(found)} table(s) compared")
+    return tuple(found)
 
 
 def _problems(
-    tables: tuple[TableComparison, ...],
+    ledger: tuple[LedgerEntry, ...],
     contents: tuple[ContentComparison, ...],
     encrypted: EncryptionComparison,
     heads: HeadComparison,
     sequences: SequenceComparison,
 ) -> tuple[str, ...]:
-    asked = [heads.problem, *(table.problem for table in tables), *(content.problem for content in contents)]
+    asked = [heads.problem, *(entry.problem for entry in ledger), *(content.problem for content in contents)]
     found = [problem for problem in (*asked, sequences.problem) if problem is not None]
     return (*found, *encrypted.problems)
 
@@ -199,12 +201,11 @@ def _history_problems(stayed: Mapping[str, int], ledger: Mapping[str, int]) -> t
     )
 
 
-def _tell_tables(tables: tuple[TableComparison, ...], listener: Listener) -> None:
-    rows = sum(table.rows_before for table in tables)
-    differ = [table for table in tables if table.explained or table.unexplained]
-    listener(f"{len(tables)} table(s), {rows:,} row(s) before; {len(differ)} table(s) differ in rows")
-    for table in differ:
-        causes = "; ".join(f"{difference.rows:+,} {difference.cause}" for difference in table.explained)
-        name = table.table_before or table.table_after
-        unexplained = f"; {table.unexplained:+,} unexplained" if table.unexplained else ""
-        listener(f"{name}: {table.rows_before:,} → {table.rows_after:,} ({causes}{unexplained})")
+def _tell_ledger(ledger: tuple[LedgerEntry, ...], listener: Listener) -> None:
+    rows = sum(entry.rows_in for entry in ledger)
+    differ = [entry for entry in ledger if entry.causes or entry.changed or entry.nulled or entry.unaccounted]
+    listener(f"{len(ledger)} table(s), {rows:,} row(s) in; {len(differ)} table(s) differ")
+    for entry in differ:
+        causes = [str(cause) for cause in (*entry.causes, *entry.changed, *entry.nulled)]
+        causes += [f"{entry.unaccounted:,} unaccounted for"] if entry.unaccounted else []
+        listener(f"{entry.table}: {entry.rows_in:,} row(s) in, {entry.rows_out:,} out; {'; '.join(causes)}")

@@ -173,8 +173,8 @@ def test_verification_of_an_upgraded_database(
     result = command.answer(*named, "--migration-id", "run 1", exit_code=0)
     assert result["verified"] is True
     assert result["samples"] == []
-    (runs,) = [each for each in result["tables"] if each["table_before"] == "dag_run"]
-    assert [each["rows"] for each in runs["explained"]] == [4]
+    (runs,) = [each for each in result["ledger"] if each["table"] == "dag_run"]
+    assert [each["rows"] for each in runs["causes"]] == [4]
     # Without its ledger nobody knows why rows are missing.
     told = command.run(*named, "--verbose")
     assert told.returncode == 2

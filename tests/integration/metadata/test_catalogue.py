@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import subprocess
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -50,6 +51,14 @@ def confs(*values: object) -> str:
     rows = ", ".join(f"({n}, '\\x{pickle.dumps(value).hex()}'::bytea)" for n, value in enumerate(values, 1))
     return f"""UPDATE dag_run SET conf = NULL; UPDATE dag_run r SET conf = v.conf FROM (VALUES {rows}) v (n, conf),
         (SELECT id, row_number() OVER (ORDER BY id) AS n FROM dag_run) o WHERE o.n = v.n AND o.id = r.id"""
+
+
+def xcoms(*values: bytes) -> str:
+    """Adds these to a task that has some, under the keys k0, k1, …"""
+    rows = ", ".join(f"('k{n}', '\\x{value.hex()}'::bytea)" for n, value in enumerate(values))
+    return f"""INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp)
+        SELECT dag_run_id, task_id, map_index, v.key, dag_id, run_id, v.value, timestamp
+          FROM (SELECT * FROM xcom LIMIT 1) one, (VALUES {rows}) v (key, value)"""
 
 
 FIRST_DAG = "(SELECT min(dag_id) FROM dag)"
@@ -135,13 +144,20 @@ CASES = (
         statement="""CREATE TABLE notes (dag_id varchar, task_id varchar, execution_date timestamptz,
         FOREIGN KEY (task_id, dag_id, execution_date) REFERENCES task_instance (task_id, dag_id, execution_date))""",
         shows=("task_instance", "notes")),
-    Case(check="conf_lost", source="2.10.5", count=3, shows=("etl_daily",),
-        statement=confs({"a": {1}}, {"a": date(2026, 1, 1)}, {"a": b"x"}, {"a": "kept", "b": [1.5, None]})),
-    Case(check="conf_stops", source="2.10.5", count=2, severity="blocker", target="3.0.6", hops=("3.0.6",),
-        statement=confs({"a": math.nan}, {"a": "\0"}, {"a": 1})),
-    Case(check="conf_stops", source="2.10.5", count=1, severity="blocker", statement=confs({"a": "\ud800"}, {})),
-    Case(check="conf_rewritten", source="2.10.5", count=2, severity="info",
-        statement=confs({"a": math.nan}, {"a": "\0"}, {"a": 1})),
+    Case(check="conf_not_json", source="1.10.15", count=4, repair="conf_not_json", shows=("daily",), statement=confs(
+        {"a": {1}}, {"a": date(2026, 1, 1)}, {"a": math.nan}, {"a": "\0"}, {"a": b"x"}, {"a": [1.5, None]})),
+    Case(check="conf_not_json", source="2.10.5", count=2, repair="conf_not_json", target="3.0.6", hops=("3.0.6",),
+        statement=confs({"a": math.nan}, OrderedDict(a=1), {"a": 1}, {})),
+    Case(check="conf_changed", source="2.10.5", count=2, severity="info", repair="conf_not_json",
+        statement=confs({"a": "\ud800"}, OrderedDict(a=1), {"a": math.nan}, {"a": 1})),
+    Case(check="conf_lost", source="2.10.5", count=2, repair="conf_not_json",
+        statement=confs({"a": b"x"}, {"a": 1j}, {"a": {1}}, {"a": 1})),
+    Case(check="xcom_pickled", source="2.10.5", count=2, severity="info", repair="xcom_pickled",
+        statement=xcoms(b"I1\n.", b"\x80\x02K\x02.", b"words."), shows=("k0",)),
+    Case(check="xcom_changed", source="2.10.5", count=1, severity="info", repair="xcom_pickled",
+        statement=xcoms(b"\x80\x02K\x02.", b"\x80\x02}K\x01K\x02s.")),
+    Case(check="xcom_lost", source="2.10.5", count=1, shows=("k1",),
+        statement=xcoms(b"\x80\x02K\x02.", b"\x80\x02cw\nh\n)R.")),
 )  # fmt: skip
 
 

@@ -86,9 +86,10 @@ def test_a_migration_with_history_days_ends_verified(
     frozen = source.on(plan["frozen_database"])
     assert (count(source, "dag_run"), count(frozen, "dag_run"), count(target, "dag_run")) == (200, 200, 100)
     assert (count(frozen, "task_instance"), count(target, "task_instance")) == (400, 200)
-    compared = {table["table_before"]: table for table in done["verify"]["tables"]}
-    causes = {each["cause"]: each["rows"] for each in compared["dag_run"]["explained"]}
-    assert stayed["dag_run"] in causes.values()
+    ledger = {entry["table"]: entry for entry in done["verify"]["ledger"]}
+    for table, rows in stayed.items():
+        causes = {each["cause"]: each["rows"] for each in ledger[table]["causes"]}
+        assert causes.get("history_days; stays in the frozen clone", 0) == rows
 
 
 def test_a_row_lost_beside_the_old_history_is_noticed(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_migration.planning.report import build_report, downtime
+from airflow_migration.planning.report_page import page_of
 
 
 def step(result: Any, started: str = "02:00:00", finished: str = "02:00:01", seconds: float = 1.0) -> dict[str, Any]:
@@ -17,6 +18,28 @@ def step(result: Any, started: str = "02:00:00", finished: str = "02:00:01", sec
     }  # fmt: skip
 
 
+LEDGER = [
+    {
+        "table": "task <fail>",
+        "table_after": None,
+        "rows_in": 1234,
+        "rows_out": 0,
+        "causes": [{"cause": "dropped, kept in airflow_migration.moved_task_fail", "rows": 1234}],
+        "changed": [{"cause": "conn_id repaired", "rows": 2}],
+        "nulled": [],
+        "unaccounted": 0,
+    },
+    {
+        "table": "quiet",
+        "table_after": "quiet",
+        "rows_in": 3,
+        "rows_out": 3,
+        "causes": [],
+        "changed": [],
+        "nulled": [],
+        "unaccounted": 0,
+    },
+]
 STEPS: dict[str, dict[str, Any] | None] = {
     "pause_dags": step({"active": 3, "paused_now": 3}),
     "drain_running_tasks": step({"left_running": 0}, "02:00:05", "02:05:05", 300.0),
@@ -25,7 +48,7 @@ STEPS: dict[str, dict[str, Any] | None] = {
     "repair_1": step({"repairs": [{"id": "conn_type", "count": 2, "details": ["a"]}]}),
     "repair_2": step({"repairs": []}),
     "repair_3": None,
-    "verify": step({"verified": True, "tables": []}),
+    "verify": step({"verified": True, "ledger": LEDGER, "problems": []}),
     "point_target": step({"control": {"instructions": ["set it"]}, "set_aside_as": None}),
     "restart_target": step({"instructions": ["restart it", "set it"]}),
     "unpause_dags": step({"unpaused": 3, "warnings": ["not parsed"]}, "02:09:00", "02:10:00", 60.0),
@@ -48,6 +71,7 @@ def test_a_run_that_went_well_says_so() -> None:
     assert made["schema_version"] == 1
     assert made["findings"] == PLAN["findings"]
     assert made["verification"]["verified"] is True
+    assert made["ledger"] == LEDGER
 
 
 @pytest.mark.parametrize(
@@ -111,3 +135,23 @@ def test_the_forecast_is_found_without_looking_for_its_step() -> None:
     unpaused = step({"unpaused": 3, "warnings": [], "forecast": forecast})
     assert report(STEPS | {"unpause_dags": unpaused})["forecast"] == forecast
     assert report(STEPS | {"unpause_dags": None}, complete=False)["forecast"] is None
+
+
+def test_the_page_has_the_ledger_and_takes_nothing_for_markup() -> None:
+    page = page_of(report())
+    assert "<script" not in page
+    assert "task &lt;fail&gt;" in page
+    assert "1,234" in page
+    assert "dropped, kept in airflow_migration.moved_task_fail" in page
+    assert "conn_id repaired" in page
+    assert "quiet" in page
+
+
+def test_the_page_of_a_run_that_failed_says_why() -> None:
+    steps = STEPS | {"verify": step({"verified": False, "ledger": LEDGER, "problems": ["dag: 1 row(s) differ"]})}
+    errors = {"verify": {"problem": "one <unexplained>", "where": "verification", "remedy": "look"}}
+    page = page_of(report(steps, errors=errors, complete=False))
+    assert "dag: 1 row(s) differ" in page
+    assert "one &lt;unexplained&gt;" in page
+    assert "failed" in page
+    assert page_of(report({}, plan=None, complete=False))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from airflow_migration.metadata.checks.check import Check, Examination
+from airflow_migration.metadata.checks.pickled_xcoms import PICKLE_CHECKS, say_pickles, survey_pickles
 from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.repairs import xcoms
 from airflow_migration.metadata.repairs.crossing import Crossing
-from airflow_migration.metadata.repairs.leftovers import ARCHIVE
 from airflow_migration.postgres.address import Session
 
 SECONDS = 40.0
-"""When to stop looking. Values that pass are cast many at a time; each that does not costs a block of its own."""
+"""When to stop looking, at pickles and casts together.
+
+Values that pass are cast many at a time; each that does not costs a block of its own.
+"""
 PAGES = 128
 """Pages of the table that are cast in one statement; where one value of them fails, all of them are cast singly."""
 RANGES_SINCE = 140000
@@ -27,27 +32,22 @@ _PROBE = r"""
 DO $probe$
 DECLARE
     body bytea; words text; stripped text; problem text; altered boolean; named text;
-    passed bigint; pickled bigint;
-    probed bigint := 0; pickles bigint := 0; rewritten bigint := 0; finished boolean := true;
+    passed bigint;
+    probed bigint := 0; rewritten bigint := 0; finished boolean := true;
     counts jsonb := '{{}}'; examples jsonb := '[]';
     stop timestamptz := clock_timestamp() + {seconds} * interval '1 second';
     page bigint := 0; last bigint := pg_relation_size('xcom') / current_setting('block_size')::int;
 BEGIN
     WHILE page <= last LOOP
         BEGIN
-            SELECT count(*) FILTER (WHERE t.value IS NOT NULL AND NOT ({suspect})),
-                   count(CASE WHEN {suspect} THEN convert_from(t.value, 'UTF8')::jsonb END)
-              INTO pickled, passed FROM xcom t
+            SELECT count(CASE WHEN {suspect} THEN convert_from(t.value, 'UTF8')::jsonb END)
+              INTO passed FROM xcom t
              WHERE t.ctid >= format('(%s,0)', page)::tid AND t.ctid < format('(%s,0)', page + {pages})::tid;
-            pickles := pickles + pickled;
             probed := probed + passed;
         EXCEPTION WHEN others THEN
             FOR body, named IN SELECT t.value, {key} FROM xcom t WHERE t.value IS NOT NULL
                 AND t.ctid >= format('(%s,0)', page)::tid AND t.ctid < format('(%s,0)', page + {pages})::tid LOOP
-                IF substring(body FROM 1 FOR 1) = '\x80' THEN
-                    pickles := pickles + 1;
-                    CONTINUE;
-                END IF;
+                CONTINUE WHEN substring(body FROM 1 FOR 1) = '\x80';
                 {classify}
                 probed := probed + 1;
                 IF problem IS NOT NULL THEN
@@ -67,7 +67,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM set_config('airflow_migration.xcoms', jsonb_build_object(
-        'pickles', pickles, 'probed', probed, 'finished', finished, 'counts', counts, 'examples', examples,
+        'probed', probed, 'finished', finished, 'counts', counts, 'examples', examples,
         'rewritten', rewritten)::text, true);
 END
 $probe$
@@ -78,14 +78,12 @@ $probe$
 class XComProbe:
     """What the cast would meet.
 
-    :param pickles: values that Airflow itself moves to its table ``_xcom_archive``
-    :param probed: other values looked at; all of them when `finished`
+    :param probed: values looked at that are no pickles; all of them when `finished`
     :param rewritten: values that pass, but without the NUL characters, NaN or Infinity that they hold
     :param problems: pairs of what is wrong and how often
     :param examples: keys of some, each with what is wrong
     """
 
-    pickles: int
     probed: int
     finished: bool
     rewritten: int
@@ -113,7 +111,6 @@ def probe(conn: Session, crossing: Crossing, *, key: str, seconds: float = SECON
     assert answer is not None
     found = json.loads(str(answer[0]))
     return XComProbe(
-        pickles=found["pickles"],
         probed=found["probed"],
         finished=found["finished"],
         rewritten=found["rewritten"],
@@ -125,19 +122,27 @@ def probe(conn: Session, crossing: Crossing, *, key: str, seconds: float = SECON
 def _ask(look: Examination) -> Iterator[Finding]:
     if not xcoms.applies(look.tables, look.crossing):
         return
-    run = "t.run_id" if "run_id" in look.tables["xcom"] else "t.execution_date AT TIME ZONE 'UTC'"
-    key = f"concat_ws(' ', t.dag_id, t.task_id, {run}, t.key)"
-    found = probe(look.conn, look.crossing, key=key)
-    count = sum(number for _, number in found.problems)
-    kinds = ", ".join(f"{number} {problem}" for problem, number in found.problems)
+    key = xcoms.row_key(look.tables)
+    started = time.monotonic()
+    pickles = survey_pickles(look.conn, look.crossing, key=key)
+    yield from say_pickles(pickles, key)
+    found = probe(look.conn, look.crossing, key=key, seconds=SECONDS - (time.monotonic() - started))
+    problems = Counter(dict(found.problems))
+    problems[xcoms.OLD_PICKLE] -= pickles.old  # which the repair of pickles decodes before
+    problems = +problems
+    count = problems.total()
+    kinds = ", ".join(f"{number} {problem}" for problem, number in sorted(problems.items()))
     seen = "" if found.finished else f" among the first {found.probed} looked at; there may be more"
     yield Finding(
         check=xcoms.REPAIR,
         severity="warning" if count else "ok" if found.finished else "info",
         summary=f"{count or 'No'} XCom(s) cannot become JSON{f' ({kinds})' if kinds else ''}{seen}",
         count=count,
-        evidence=found.examples,
-        remedy="They are moved to schema airflow_migration" if count else "",
+        evidence=found.examples if count else (),
+        remedy="NaN becomes null and NUL characters go, as 3.3 has it; what has no such form is moved to schema"
+        " airflow_migration, with the originals of the others"
+        if count
+        else "",
         repair=xcoms.REPAIR if count or not found.finished else None,
         sql=_query(look.crossing, key),
     )
@@ -152,15 +157,6 @@ def _ask(look: Examination) -> Iterator[Finding]:
             sql=f"SELECT {key} FROM xcom t WHERE {xcoms.SUSPECT}"  # noqa: S608
             r" AND encode(t.value, 'escape') ~ '(\\u0000|NaN|Infinity)';",
         )
-    if found.pickles:
-        yield Finding(
-            check="xcom_pickled",
-            severity="info",
-            count=found.pickles,
-            summary=f"{found.pickles} XCom(s) are pickles, which no 3.x reads",
-            remedy=f"Airflow itself moves them to its table {ARCHIVE}",
-            sql=rf"SELECT {key} FROM xcom t WHERE substring(t.value FROM 1 FOR 1) = '\x80';",  # noqa: S608
-        )
 
 
 def _query(crossing: Crossing, key: str) -> str:
@@ -171,4 +167,4 @@ def _query(crossing: Crossing, key: str) -> str:
     )
 
 
-XCOM_CHECKS = (Check(ids=(xcoms.REPAIR, "xcom_rewritten", "xcom_pickled"), revisions=(xcoms.CAST,), ask=_ask),)
+XCOM_CHECKS = (Check(ids=(xcoms.REPAIR, "xcom_rewritten", *PICKLE_CHECKS), revisions=(xcoms.CAST,), ask=_ask),)

@@ -9,7 +9,17 @@ from functools import partial
 from psycopg.pq import TransactionStatus
 
 from airflow_migration.exceptions import InvalidInputError
-from airflow_migration.metadata.repairs import connections, dropped, leftovers, schema, sequences, users, xcoms
+from airflow_migration.metadata.repairs import (
+    confs,
+    connections,
+    dropped,
+    leftovers,
+    pickled_xcoms,
+    schema,
+    sequences,
+    users,
+    xcoms,
+)
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.changing import note_new_values
 from airflow_migration.metadata.repairs.connections import Decrypt
@@ -124,8 +134,12 @@ def _steps(conn: Session, tables: Tables, crossing: Crossing, decrypt: Decrypt |
     steps += [(fault.id, partial(_move, conn, fault)) for fault in faults if fault.applies(tables, crossing)]
     if NOT_INDEXABLE.applies(tables, crossing):
         steps.append((NOT_INDEXABLE.id, lambda entry: (move_unindexable(conn, entry), ())))
+    if confs.applies(tables, crossing):
+        steps.append((confs.REPAIR, lambda entry: confs.carry_confs(conn, entry)))
     if xcoms.applies(tables, crossing):
-        steps.append((xcoms.REPAIR, lambda entry: (xcoms.move_uncastable(conn, entry, crossing), ())))
+        key = xcoms.row_key(tables)
+        steps.append((pickled_xcoms.REPAIR, lambda entry: pickled_xcoms.carry_pickles(conn, entry, crossing, key=key)))
+        steps.append((xcoms.REPAIR, lambda entry: xcoms.mend_uncastable(conn, entry, crossing)))
     if any(dropped.dropped_tables(tables, crossing)):
         steps.append((dropped.REPAIR, lambda entry: (dropped.keep_rows(conn, entry, tables, crossing), ())))
     return tuple(steps)

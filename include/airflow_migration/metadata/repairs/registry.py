@@ -104,7 +104,18 @@ _ALL = (
     KnownRepair(id="serialized_dag_nul", does="Moves serialized DAGs that hold the NUL character."),
     KnownRepair(id="registration_duplicate", does="Moves pending registrations that repeat an earlier one's e-mail."),
     KnownRepair(id="permission_incomplete", does="Moves permissions that name no action or no resource."),
-    KnownRepair(id="xcom_not_json", does="Moves XComs that cannot become JSON."),
+    KnownRepair(
+        id="conf_not_json",
+        does="Writes confs of dag runs anew, of plain values, where 3.0 would stop at them, lose them or run what they"
+        " name; NULL where JSON has no form for them.",
+        instead="Set the conf of these runs to NULL in the source",
+    ),
+    KnownRepair(
+        id="xcom_pickled",
+        does="Decodes XComs that are pickles, without running what they name, to the JSON that 3.x reads.",
+        instead="Delete these XComs in the source",
+    ),
+    KnownRepair(id="xcom_not_json", does="Replaces what JSON lacks in XComs; moves those that cannot become JSON."),
     KnownRepair(
         id="dropped_table",
         does="Copies the rows of tables that the upgrade drops.",
