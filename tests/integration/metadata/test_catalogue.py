@@ -20,6 +20,7 @@ from airflow_migration.metadata.checks import checks_for, find_problems
 from airflow_migration.metadata.findings import EXAMPLES, Finding, Severity
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.registry import REPAIRS
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from airflow_migration.postgres.tools import find_tool
 
@@ -226,6 +227,7 @@ def test_no_database_of_a_real_release_is_blocked(corpus: Corpus, source: str, t
     address = corpus(source)
     found = look(address, target)
     assert not [each for each in found.values() if each.severity == "blocker"]
+    assert {each.repair for each in found.values()} <= {None, *REPAIRS}
     for each in found.values():
         by_hand(address, each.sql)
 
