@@ -261,13 +261,21 @@ class Contents:
             yield self._mended(), ("state",)
 
     def _mended(self) -> Relation:
-        """Task instances whose state the mending has cleared, with the state that they had."""
+        """Task instances whose state the mending has cleared, and that have none still, with the state they had."""
+        columns = self.after["task_instance"]
+        same = [
+            sql.SQL("now.{} = m.{}").format(sql.Identifier(name), sql.Identifier(name))
+            for name in ("dag_id", "task_id", "run_id", "map_index")
+            if name in columns
+        ]
+        cleared = sql.SQL(" AND EXISTS (SELECT FROM task_instance now WHERE now.state IS NULL AND {})").format(
+            sql.SQL(" AND ").join(same)
+        )
         source = sql.SQL(
             "(SELECT m.*, m.old_state AS state, ARRAY['state'] AS changed_columns, m.at AS moved_at FROM {} m"
-            " WHERE m.cleared AND m.migration_id = {})"
-        ).format(sql.Identifier(SCHEMA, MENDED), self.migration_id)
-        columns: dict[str, Column] = {**self.aside[MENDED], "state": self.aside[MENDED]["old_state"]}
-        return Relation(source=source, columns=columns)
+            " WHERE m.cleared AND m.migration_id = {}{})"
+        ).format(sql.Identifier(SCHEMA, MENDED), self.migration_id, cleared if "run_id" in columns else sql.SQL(""))
+        return Relation(source=source, columns={**self.aside[MENDED], "state": self.aside[MENDED]["old_state"]})
 
     def _result(
         self,

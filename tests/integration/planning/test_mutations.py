@@ -89,9 +89,11 @@ CHANGES = (
     "UPDATE task_instance SET end_date = now() WHERE run_id = 'run 1' AND task_id = 'task 1'",
     ("task_instance", "task_id=task 2, run_id=run 1, map_index=-1 was changed (state, pool)"),
     "UPDATE task_instance SET state = 'failed', pool = 'y' WHERE run_id = 'run 1' AND task_id = 'task 2'",
-    # Its state was cleared by the mending.
+    # Their states were cleared by the mending.
     ("task_instance", f"{TI.replace('run 1', 'run 3')} was changed (operator)"),
     "UPDATE task_instance SET operator = 'y' WHERE run_id = 'run 3' AND task_id = 'task 1'",
+    ("task_instance", f"{TI.replace('run 1', 'run 3').replace('task 1', 'task 2')} was changed (state)"),
+    "UPDATE task_instance SET state = 'failed' WHERE run_id = 'run 3' AND task_id = 'task 2'",
     ("task_instance_history", f"{TI}, try_number=1 was changed (state)"),
     "UPDATE task_instance_history SET state = 'y' WHERE run_id = 'run 1' AND task_id = 'task 1'",
     ("task_instance_note", f"{TI} was changed (content)"),
