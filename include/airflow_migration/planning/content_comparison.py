@@ -10,23 +10,17 @@ from psycopg import sql
 
 from airflow_migration.metadata.counts import Counts, SideTable
 from airflow_migration.metadata.encrypted_columns import present_columns
-from airflow_migration.metadata.fingerprints import (
-    Dialect,
-    Relation,
-    Shape,
-    Shaped,
-    agree,
-    read_xcoms_leniently,
-    shape_of,
-)
+from airflow_migration.metadata.fingerprints import Dialect, agree, read_xcoms_leniently
 from airflow_migration.metadata.kept_meanings import Meaning, meaning_of
 from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Column, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
+from airflow_migration.metadata.shapes import Relation, Shape, Shaped, shape_of
 from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
 from airflow_migration.planning.conf_comparison import Confs, compare_confs
 from airflow_migration.planning.repaired_comparison import differences_from_repairs
-from airflow_migration.planning.row_comparison import EXAMPLES, RowComparison, RowDifference, RowDifferences, Side
+from airflow_migration.planning.row_comparison import RowComparison, RowDifference, RowDifferences, Side
+from airflow_migration.planning.row_matching import EXAMPLES
 from airflow_migration.postgres.address import Session
 
 MENDED = "mended_task_instance"
