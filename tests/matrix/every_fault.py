@@ -46,6 +46,11 @@ OF_1_10 = (
     + CHANGED_BY_3_2
     + """
 INSERT INTO slot_pool (pool) VALUES ('empty');
+ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_run_id_key;
+ALTER TABLE dag_run DROP CONSTRAINT dag_run_dag_id_execution_date_key;
+INSERT INTO dag_run (dag_id, run_id, execution_date, state)
+    SELECT dag_id, run_id, execution_date + n * interval '1 hour', state FROM dag_run, generate_series(0, 1) n
+     WHERE dag_id = 'nameless' AND run_id IS NOT NULL;
 UPDATE task_instance SET max_tries = NULL WHERE task_id = 'kept';
 ALTER TABLE task_reschedule RENAME CONSTRAINT task_reschedule_dag_task_date_fkey TO by_hand;
 DROP INDEX idx_task_fail_dag_task_date;
@@ -75,6 +80,8 @@ OF_2_10 = (
 INSERT INTO slot_pool (pool, include_deferred) VALUES ('empty', false);
 UPDATE task_instance SET max_tries = NULL WHERE ctid = (SELECT ctid FROM task_instance LIMIT 1);
 INSERT INTO dataset (id, uri, extra, created_at, updated_at) VALUES (901, repeat('x', 1501), '{}', now(), now());
+INSERT INTO dataset (id, uri, extra, created_at, updated_at)
+    SELECT 902, string_agg(md5(n::text), ''), '{}', now(), now() FROM generate_series(1, 44) n;
 INSERT INTO dag_schedule_dataset_reference (dataset_id, dag_id, created_at, updated_at)
     SELECT 901, min(dag_id), now(), now() FROM dag;
 INSERT INTO dataset_alias (id, name) VALUES (901, repeat('x', 1501));

@@ -21,6 +21,8 @@ TARGET = "3.3.2"
 PAGES = Path(__file__).parents[2] / "docs" / "every-fault"
 ONLY_FROM_3 = frozenset({"serialized_dag_nul"})
 """Repairs of what no database of 1.10 or 2 can have."""
+TAKEN_ALONG = frozenset({"task_reschedule_without_task_instance", "permission_incomplete"})
+"""From 1.10: moved with the task instances that they belong to, and deleted by 2.0 with all old permissions."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_every_fault_at_once_is_found_repaired_and_accounted_for(
     report = report_of(results)
     found = {finding["repair"] for finding in report["findings"] if finding["count"] and finding["repair"]}
     repaired = {repair["id"] for repair in report["repairs"] if repair["count"]}
-    assert found <= repaired
+    assert found - repaired <= TAKEN_ALONG
     done[release] = frozenset(repaired)
     PAGES.mkdir(exist_ok=True)
     (PAGES / f"{release}.html").write_text(page_of(report), encoding="utf-8")

@@ -172,17 +172,29 @@ def _select(relation: Relation, repaired: tuple[Relation, ...]) -> Part:
     value = sql.SQL("t.conf" if pickled else "t.conf::text")
     words, data = (sql.SQL("NULL::text"), value) if pickled else (value, sql.SQL("NULL::bytea"))
     by_repair: Part = sql.SQL("false")
+    join: Part = sql.SQL("")
     if repaired:
-        ids = sql.SQL(" UNION ALL ").join(
+        ids = sql.SQL(" UNION ").join(
             sql.SQL("SELECT t.id FROM {} t WHERE {} AND 'conf' = ANY (t.changed_columns)").format(
                 each.source, each.condition
             )
             for each in repaired
         )
-        by_repair = sql.SQL("t.id IN ({})").format(ids)
+        by_repair = sql.SQL("kept.id IS NOT NULL")
+        join = sql.SQL(" LEFT JOIN (SELECT DISTINCT id FROM ({}) k) kept ON kept.id = t.id").format(ids)
     return sql.SQL(
-        "SELECT t.id, {} AS words, {} AS bytes, {} AS repaired FROM {} t WHERE {} AND ({} NOT IN ({}) OR {})"
-    ).format(words, data, by_repair, relation.source, relation.condition, value, sql.SQL(", ").join(empty), by_repair)
+        "SELECT t.id, {words} AS words, {data} AS bytes, {by_repair} AS repaired FROM {source} t{join}"
+        " WHERE {condition} AND ({value} NOT IN ({empty}) OR {by_repair})"
+    ).format(
+        words=words,
+        data=data,
+        by_repair=by_repair,
+        source=relation.source,
+        join=join,
+        condition=relation.condition,
+        value=value,
+        empty=sql.SQL(", ").join(empty),
+    )
 
 
 def _side_by_side(
