@@ -100,7 +100,7 @@ def shape_of(
     fields = [
         _field(column, meaning, relations, crossed, originals)
         for column in relations[0].columns
-        if column not in meaning.skipped
+        if column not in meaning.skipped and meaning.rewritten.get(column) not in crossed
     ]
     key = tuple(meaning.names(part) for part in meaning.key)
     by_date = any(_run_name(relation) is None for relation in relations)
