@@ -160,7 +160,8 @@ class Plan:
 
 def _in_words(finding: Finding) -> str:
     met = f" (upgrade to {' and '.join(finding.hops)})" if finding.hops else ""
-    return f"*{finding.severity}*: {finding.summary}{met}"
+    done = f". {finding.remedy}" if finding.repair else ""
+    return f"*{finding.severity}*: {finding.summary}{met}{done}"
 
 
 def chosen_names(plan: Plan) -> dict[str, object]:

@@ -59,7 +59,7 @@ def _quarantine(migration: Migration, keys: Keys, listener: Listener) -> tuple[R
     if QUARANTINE not in migration.plan.repairs:
         return ()
     with migration.working.connect(read_only=False) as conn:
-        return quarantine(conn, keys=keys.clone, migration_id=migration.id, listener=listener)
+        return quarantine(conn, keys=keys.clone, target_keys=keys.working, migration_id=migration.id, listener=listener)
 
 
 def _give_keys(migration: Migration, keys: Keys, listener: Listener) -> ControlResult:

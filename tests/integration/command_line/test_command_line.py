@@ -106,6 +106,15 @@ def test_warnings_and_blockers_are_in_the_exit_code(command: Command, corpus: Co
     assert by_check(command.answer("preflight", exit_code=2))["fernet_key"] == "blocker"
 
 
+def test_repairs_that_may_run(command: Command, corpus: Corpus, fernet_key: Secret) -> None:
+    command.connect("SOURCE", corpus("1.10.15"), secret_fernet_key=fernet_key.reveal())
+    found = by_check(command.answer("preflight", "--repairs", "connection_id, dropped_table", exit_code=2))
+    assert (found["connection_id"], found["connection_type"]) == ("warning", "blocker")
+    done = command.run("preflight", "--repairs", "connection_id,no_such_repair")
+    assert done.returncode == 3
+    assert "'no_such_repair'" in done.stderr
+
+
 def test_the_whole_plan_with_a_target(command: Command, corpus: Corpus, fernet_key: Secret) -> None:
     source = corpus("2.10.5")
     with source.connect(read_only=False) as conn:

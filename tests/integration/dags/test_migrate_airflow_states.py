@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import jsonschema
 import pytest
+
+from airflow_migration.metadata.repairs.registry import REPAIRS
 
 if TYPE_CHECKING:
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -47,6 +50,24 @@ SKIPPED_BY_SHAPE = {
 @pytest.fixture(scope="module")
 def dag(serialized_dag: Callable[[str], SerializedDAG]) -> SerializedDAG:
     return serialized_dag("migrate_airflow")
+
+
+@pytest.mark.parametrize("chosen", ["safe", "all", [], ["connection_id", "quarantine_undecryptable"]])
+def test_the_form_takes_repairs_that_there_are(dag: SerializedDAG, chosen: object) -> None:
+    jsonschema.validate(chosen, dag.params.get_param("repairs").schema)
+
+
+@pytest.mark.parametrize("chosen", ["none", ["no_such_repair"], None])
+def test_the_form_refuses_others(dag: SerializedDAG, chosen: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(chosen, dag.params.get_param("repairs").schema)
+
+
+def test_the_form_says_what_each_repair_does(dag: SerializedDAG) -> None:
+    param = dag.params.get_param("repairs")
+    assert param.value == "safe"
+    for each in REPAIRS.values():
+        assert f"`{each.id}`: {each.does}" in param.schema["description_md"]
 
 
 def test_the_test_knows_every_task(dag: SerializedDAG) -> None:

@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from psycopg import sql
 
 from airflow_migration.deployments.airflow_cfg import AirflowCfg
-from airflow_migration.metadata.encryption import read_values, survey
+from airflow_migration.metadata.encryption import decrypt_one, read_keys, read_values, survey
 from airflow_migration.metadata.repairs.registry import QUARANTINE
 from airflow_migration.operators.by_hand import DONE, STOP
 from airflow_migration.planning.samples import rows_in
@@ -236,7 +236,7 @@ UNREAD = {
     "connection lost (password)", "connection lost (extra)", "connection half (extra)", "variable lost (val)",
     "variable never encrypted (val)", "trigger 1 (kwargs)",
 }  # fmt: skip
-ADDED = "'{reason,migration_id,moved_at,repair_id,changed_columns}'::text[]"
+ADDED = "'{reason,migration_id,moved_at,repair_id,changed_columns,became}'::text[]"
 
 
 def lose(source: DatabaseAddress, key: str) -> None:
@@ -302,7 +302,9 @@ def test_what_no_key_reads_is_cleared_only_where_that_may_be_and_kept(
     assert ask(working, "SELECT password, is_encrypted, extra FROM connection WHERE conn_id = 'lost'") == [
         (None, False, None)
     ]
-    assert ask(working, "SELECT kwargs FROM trigger") == [('{"__type": "dict", "__var": {}}',)]
+    ((kwargs,),) = ask(working, "SELECT kwargs FROM trigger")
+    target_keys = Secret(keys) if fernet == "swap" else AirflowCfg(str(cfg)).fernet_keys()
+    assert decrypt_one(read_keys(target_keys), str(kwargs)) == '{"__type": "dict", "__var": {}}'
     for query, kept in (
         ("SELECT to_jsonb(t) FROM connection t WHERE conn_id IN ('lost', 'half') ORDER BY id", "connection"),
         ("SELECT to_jsonb(t) FROM variable t WHERE key IN ('lost', 'never encrypted') ORDER BY id", "variable"),

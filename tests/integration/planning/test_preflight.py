@@ -108,6 +108,26 @@ def test_an_ordinary_owner_gets_a_plan_and_nothing_is_changed(case: Case) -> Non
     assert not [finding for finding in plan.findings if finding.severity == "blocker"]
 
 
+def test_every_fault_blocks_where_no_repair_may_run(case: Case) -> None:
+    repairable = {finding.check for finding in case.plan().findings if finding.repair}
+    assert {"connection_type", "connection_id", "task_instance_without_run", "task_fail_lost"} <= repairable
+    before = case._state()
+    with pytest.raises(PreflightError, match="connection") as caught:
+        case.plan(repairs=())
+    assert case._state() == before
+    blockers = {str(each["check"]): each for each in caught.value.findings if each["severity"] == "blocker"}
+    assert blockers.keys() == repairable
+    for each in blockers.values():
+        assert str(each["repair"]) in str(each["remedy"])
+
+
+def test_a_list_of_repairs_is_enough_where_it_has_what_is_needed(case: Case) -> None:
+    needed = {str(finding.repair) for finding in case.plan().findings if finding.repair}
+    assert case.plan(repairs=tuple(needed)).repairs == tuple(sorted(needed))
+    with case.refused(PreflightError, "connection"):
+        case.plan(repairs=tuple(needed - {"connection_type"}))
+
+
 def test_a_second_preflight_of_the_same_migration_says_the_same(case: Case) -> None:
     case.on_source("UPDATE dag SET is_paused = false WHERE dag_id = (SELECT min(dag_id) FROM dag)")
     first = case.plan()

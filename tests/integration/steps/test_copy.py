@@ -21,6 +21,13 @@ from airflow_migration.steps.migration import Migration
 NewMigration = Callable[..., Migration]
 Hold = Callable[[DatabaseAddress], Session]
 
+OF_OTHERS = """
+    CREATE TABLE celery_taskmeta (id int PRIMARY KEY, result bytea);
+    INSERT INTO celery_taskmeta SELECT n, '\\x80' FROM generate_series(1, 5) n;
+    CREATE SCHEMA "their own"; CREATE TABLE "their own".notes (note text);
+    INSERT INTO "their own".notes SELECT 'note ' || n FROM generate_series(1, 7) n
+"""
+
 
 def ignore(_: object) -> None:
     pass
@@ -168,11 +175,16 @@ def test_the_working_database_is_the_frozen_one_and_belongs_to_the_target(
     paused: NewMigration, hold: Hold, transfer: str
 ) -> None:
     migration = paused(transfer=transfer)
+    write(migration.source.address, OF_OTHERS)
+    others = contents(migration.source.address, "their own")
+    assert others.keys() == {"notes"}
     copy.clone_source(migration, ignore)
     copy.dump_frozen(migration, ignore)
     made = copy.make_working_database(migration, ignore)
     assert (made.database, made.reused) == (migration.plan.working_database, False)
     assert contents(migration.working) == contents(migration.frozen)
+    assert contents(migration.working)["celery_taskmeta"] == contents(migration.source.address)["celery_taskmeta"]
+    assert contents(migration.working, "their own") == others
     assert state_of(migration.working, migration) == journal.COPIED
     with migration.working.connect() as conn:
         foreign = conn.execute(

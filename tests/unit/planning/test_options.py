@@ -45,6 +45,14 @@ def test_what_may_become_of_the_key(fernet: str) -> None:
     assert read(fernet=fernet).fernet == fernet
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("safe", "safe"), ("all", "all"), ([], ()), (["connection_id"], ("connection_id",))],
+)
+def test_which_repairs_may_run(given: object, taken: object) -> None:
+    assert read(repairs=given).repairs == taken
+
+
 @pytest.mark.parametrize("days", [None, 0, 30])
 def test_days_of_history(days: int | None) -> None:
     assert read(history_days=days).history_days == days
@@ -77,6 +85,9 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
         ("history_days", "7"),
         ("history_days", True),
         ("history_days", 40_000),
+        ("repairs", "none"),
+        ("repairs", None),
+        ("repairs", ["no_such_repair"]),
         ("unpause", "all"),
         ("unpause", ""),
     ],

@@ -36,13 +36,16 @@ triggerer fails that task alone, which is tried again where it may be."""
 Unread = dict[EncryptedColumn, list[EncryptedValue]]
 
 
-def quarantine(conn: Session, *, keys: Secret, migration_id: str, listener: Listener) -> tuple[Repair, ...]:
+def quarantine(
+    conn: Session, *, keys: Secret, target_keys: Secret, migration_id: str, listener: Listener
+) -> tuple[Repair, ...]:
     """Clear the values that are marked as encrypted and that none of the keys reads; one transaction, committed.
 
     Their rows go to schema ``airflow_migration`` first, ciphertext and all. A second call finds nothing to do, and
     tells the same.
 
     :param keys: all that may read a value
+    :param target_keys: the first of them encrypts the arguments that a trigger gets instead of its own
     :raises InvalidInputError: the keys read none of the encrypted values: that is another key, nothing was changed
     """
     with conn.transaction():
@@ -58,7 +61,7 @@ def quarantine(conn: Session, *, keys: Secret, migration_id: str, listener: List
         for column, values in unread.items():
             _keep(conn, entry, column, values)
         for column, values in unread.items():
-            _clear(conn, column, values)
+            _clear(conn, column, values, _no_arguments(target_keys))
         cleared = [value for values in unread.values() for value in values]
         record(conn, entry, len(cleared), tuple(f"{value} is cleared, as no key decrypts it" for value in cleared))
         if cleared:
@@ -107,10 +110,16 @@ def _keep(conn: Session, entry: Entry, column: EncryptedColumn, values: Collecti
     )
 
 
-def _clear(conn: Session, column: EncryptedColumn, values: Collection[EncryptedValue]) -> None:
-    sets = [sql.SQL("{} = {}").format(sql.Identifier(column.column), _nothing(conn, column))]
+def _clear(
+    conn: Session, column: EncryptedColumn, values: Collection[EncryptedValue], no_arguments: sql.Literal
+) -> None:
     if column.flag:
-        sets.append(sql.SQL("{} = false").format(sql.Identifier(column.flag)))
+        sets = [
+            sql.SQL("{} = {}").format(sql.Identifier(column.column), _nothing(conn, column)),
+            sql.SQL("{} = false").format(sql.Identifier(column.flag)),
+        ]
+    else:
+        sets = [sql.SQL("{} = {}").format(sql.Identifier(column.column), no_arguments)]
     conn.execute(
         sql.SQL("UPDATE {} t SET {} WHERE {}").format(
             sql.Identifier(column.table), sql.SQL(", ").join(sets), _rows(column, values)
@@ -120,14 +129,17 @@ def _clear(conn: Session, column: EncryptedColumn, values: Collection[EncryptedV
 
 def _nothing(conn: Session, column: EncryptedColumn) -> sql.Literal:
     """What a cleared value is: NULL, or the empty text where the column does not allow that."""
-    if column.flag is None:
-        return sql.Literal(_NO_ARGUMENTS)
     row = conn.execute(
         "SELECT attnotnull FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s",
         (sql.Identifier(column.table).as_string(conn), column.column),
     ).fetchone()
     assert row is not None
     return sql.Literal("" if row[0] else None)
+
+
+def _no_arguments(keys: Secret) -> sql.Literal:
+    """Encrypted where there is a key: `airflow rotate-fernet-key` (2.11.2) stops at a trigger that is not."""
+    return sql.Literal(read_keys(keys).encrypt(_NO_ARGUMENTS.encode()).decode() if keys else _NO_ARGUMENTS)
 
 
 def _rows(column: EncryptedColumn, values: Collection[EncryptedValue]) -> sql.Composed:
