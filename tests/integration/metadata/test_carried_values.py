@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -27,7 +28,7 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.metadata.repairs import RepairResult, repair, xcoms
 from airflow_migration.metadata.repairs.crossing import Crossing
-from airflow_migration.metadata.repairs.ledger import changed_rows
+from airflow_migration.metadata.repairs.ledger import changed_rows, prepare
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.command import airflow_environment
 from airflow_migration.runtimes.venv import VenvRuntime
@@ -362,3 +363,40 @@ def test_a_conf_that_many_runs_have_is_judged_once_and_changed_in_each(corpus: C
     assert look(address, "3.3.2")["conf_not_json"].severity == "ok"
     confs = ask(address, "SELECT DISTINCT conf FROM dag_run WHERE run_id LIKE 'r %'")
     assert confs == [(pickle.dumps({"s": [1]}, 5),)]
+
+
+def test_a_repair_that_ends_half_way_has_changed_nothing_and_is_done_by_the_next(corpus: Corpus) -> None:
+    address = corpus("2.10.5")
+    with address.connect(read_only=False) as session:
+        session.execute("UPDATE xcom SET value = %s", (pickle.dumps({1, 2}),))
+        session.execute("UPDATE dag_run SET conf = %s", (pickle.dumps({"s": {1}}),))
+        prepare(session)
+        session.execute(
+            "CREATE FUNCTION airflow_migration.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'killed'; END$$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON airflow_migration.repair FOR EACH ROW"
+            " WHEN (new.repair_id IN ('conf_not_json', 'xcom_pickled')) EXECUTE FUNCTION airflow_migration.refuse()"
+        )
+        session.commit()
+    everything = "SELECT (SELECT array_agg(value) FROM xcom), (SELECT array_agg(conf) FROM dag_run)"
+    before = ask(address, everything)
+    for repair_id in ("conf_not_json", "xcom_pickled"):
+        with pytest.raises(psycopg.errors.RaiseException, match="killed"):
+            mend(address, "3.3.2")
+        kept = ask(address, "SELECT tablename FROM pg_tables WHERE tablename IN ('changed_dag_run', 'changed_xcom')")
+        assert len(kept) == (repair_id == "xcom_pickled"), "what was kept went with what failed"
+        with address.connect(read_only=False) as session:
+            session.execute("DROP TRIGGER refuse ON airflow_migration.repair")
+            session.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON airflow_migration.repair FOR EACH ROW"
+                " WHEN (new.repair_id = 'xcom_pickled') EXECUTE FUNCTION airflow_migration.refuse()"
+            )
+            session.commit()
+        if repair_id == "conf_not_json":
+            assert ask(address, everything) == before
+    with address.connect(read_only=False, autocommit=True) as session:
+        session.execute("DROP TRIGGER refuse ON airflow_migration.repair")
+    result = mend(address, "3.3.2")
+    assert {each.id for each in result.repairs} >= {"conf_not_json", "xcom_pickled"}
+    assert result == mend(address, "3.3.2")
+    assert ask(address, "SELECT DISTINCT convert_from(value, 'UTF8')::jsonb -> '__data__' FROM xcom") == [([1, 2],)]

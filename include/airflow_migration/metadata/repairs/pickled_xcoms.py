@@ -35,6 +35,8 @@ SMALL = 1 << 16
 """Bytes; larger values are read one at a time."""
 CACHED = 1000
 """Values that are remembered, as many are the same."""
+LISTED = 20
+"""Most keys that are listed for one reason why XComs stay pickles."""
 _NEW = "airflow_migration_xcoms"
 
 
@@ -146,7 +148,8 @@ def carry_pickles(conn: Session, entry: Entry, crossing: Crossing, *, key: str) 
     ).rowcount
     conn.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(_NEW)))
     for reason, count in left.most_common():
-        details.append(f"{count} XCom(s) stay pickles for {ARCHIVE}: {reason}, as {examples[reason]}")
+        more = "; …" if count > LISTED else ""
+        details.append(f"{count} XCom(s) stay pickles for {ARCHIVE}: {reason}: {'; '.join(examples[reason])}{more}")
     return changed, tuple(details)
 
 
@@ -164,13 +167,13 @@ def _keep_originals(conn: Session, entry: Entry) -> Iterator[tuple[str, int]]:
         )
 
 
-def _write_new(conn: Session, carrier: Carrier, key: str) -> tuple[Counter[str], dict[str, str]]:
+def _write_new(conn: Session, carrier: Carrier, key: str) -> tuple[Counter[str], dict[str, list[str]]]:
     """Fill the temporary table.
 
-    :returns: how many have no form, by reason, and the key of the first of each
+    :returns: how many have no form, by reason, and the keys of the first of each
     """
     left: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    examples: dict[str, list[str]] = {}
     batch: list[tuple[str, str, str]] = []
     held = 0
     for each in read_pickles(conn, key=key):
@@ -180,7 +183,8 @@ def _write_new(conn: Session, carrier: Carrier, key: str) -> tuple[Counter[str],
             held += len(found.text)
         elif each.archived:
             left[found.reasons[0]] += 1
-            examples.setdefault(found.reasons[0], each.key)
+            keys = examples.setdefault(found.reasons[0], [])
+            keys += [each.key] if len(keys) < LISTED else []
         if len(batch) >= BATCH or held > BATCH * SMALL // 8:
             _copy(conn, batch)
             batch.clear()
