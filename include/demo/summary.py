@@ -20,8 +20,10 @@ def print_summary(console: Console, report: dict[str, Any], path: Path) -> None:
         _print_plan(console, report["plan"], results)
     if report["repairs"]:
         _print_repairs(console, report["repairs"])
-    if report["verification"]:
-        _print_verification(console, report["verification"])
+    if report["ledger"]:
+        _print_ledger(console, report["ledger"])
+    for problem in (report["verification"] or {}).get("problems", ()):
+        console.print(f"[red]{problem}[/red]")
     handed = results.get("unpause_dags")
     if handed:
         console.print(f"Active again: {handed['unpaused']} DAG(s)")
@@ -56,22 +58,15 @@ def _print_repairs(console: Console, repairs: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _print_verification(console: Console, verification: dict[str, Any]) -> None:
-    table = Table("table", "before", "after", "explained", "unexplained", title="Verification", title_justify="left")
-    for each in verification["tables"]:
-        if not each["rows_before"] and not each["rows_after"]:
+def _print_ledger(console: Console, ledger: list[dict[str, Any]]) -> None:
+    table = Table("table", "rows in", "rows out", "difference", "unaccounted", title="Ledger", title_justify="left")
+    for each in ledger:
+        if not each["rows_in"] and not each["rows_out"]:
             continue
-        causes = "\n".join(f"{cause['rows']:+,} {cause['cause']}" for cause in each["explained"])
-        name = each["table_after"] or each["table_before"]
-        before = each["table_before"]
-        shown = name if before in (None, name) else f"{before} → {name}"
-        table.add_row(
-            shown, _count(each["rows_before"]), _count(each["rows_after"]), causes, f"{each['unexplained']:,}"
+        causes = "\n".join(
+            f"{cause['rows']:,} {cause['cause']}" for cause in (*each["causes"], *each["changed"], *each["nulled"])
         )
+        before, after = each["table"], each["table_after"]
+        shown = before if after in (None, before) else f"{before} → {after}"
+        table.add_row(shown, f"{each['rows_in']:,}", f"{each['rows_out']:,}", causes, f"{each['unaccounted']:,}")
     console.print(table)
-    for problem in verification["problems"]:
-        console.print(f"[red]{problem}[/red]")
-
-
-def _count(rows: int | None) -> str:
-    return "" if rows is None else f"{rows:,}"

@@ -31,6 +31,7 @@ class Meaning:
     :param filled: columns whose NULL a migration or the mending may replace by a value
     :param defaults: column → the value, as SQL, that a migration or the mending puts where it is NULL
     :param values: column → value before → value after, with the revision that does it
+    :param rewritten: column → the revision that writes it anew; it is compared where that does not lie between
     :param converted: columns that another comparison reads where the two sides have them in different types
     :param skipped: column → why it is not compared
     """
@@ -43,6 +44,7 @@ class Meaning:
     filled: frozenset[str] = frozenset()
     defaults: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    rewritten: Mapping[str, str] = field(default_factory=dict)
     converted: frozenset[str] = frozenset()
     skipped: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,10 +73,10 @@ MEANINGS: Mapping[str, Meaning] = {
         filled=frozenset({"timetable_type", "bundle_name", "max_active_tasks", "concurrency"}),
         # 888b59e02a5b, edc4f85a4619 (3.2.0)
         defaults={"is_paused": "false", "is_active": "true"},
+        # 2.3.0 has no tree, 2.9.2 sets all to 0.
+        rewritten={"default_view": "b1b348e02d07", "max_consecutive_failed_dag_runs": "686269002441"},
         skipped={
-            "default_view": "changed by b1b348e02d07 (2.3.0), which has no tree",
             "last_parsed_time": PARSED,
-            "max_consecutive_failed_dag_runs": "set to 0 by 686269002441 (2.9.2)",
             "next_dagrun": MENDED,
             "next_dagrun_create_after": MENDED,
             "next_dagrun_data_interval_end": MENDED,
@@ -130,6 +132,10 @@ MEANINGS: Mapping[str, Meaning] = {
     "log_template": Meaning(key=("id",), skipped={"filename": MENDED}),
     "deadline": Meaning(key=("id",), renamed={"deadline": "deadline_time"}, defaults={"missed": "false"}),
     "deadline_alert": Meaning(skipped={"interval": "another type from 3.3.0 on"}),
+    # 3.2.0 takes the deadlines out.
+    "serialized_dag": Meaning(
+        rewritten=dict.fromkeys(("data", "data_compressed", "dag_hash"), "55297ae24532"),
+    ),
     "ab_user": Meaning(key=("id",), label=("username",)),
     "ab_register_user": Meaning(key=("id",), label=("username",)),
     "ab_role": Meaning(key=("id",), label=("name",)),

@@ -11,10 +11,11 @@ from functools import lru_cache
 
 from psycopg import sql
 
-from airflow_migration.metadata.fingerprints import Part, Relation
+from airflow_migration.metadata.fingerprints import Part
 from airflow_migration.metadata.pickled_objects import UndecodableError
 from airflow_migration.metadata.pickles import decode
 from airflow_migration.metadata.repairs.confs import EMPTY, carry
+from airflow_migration.metadata.shapes import Relation
 from airflow_migration.postgres.address import Session
 
 BATCH = 500

@@ -10,23 +10,17 @@ from psycopg import sql
 
 from airflow_migration.metadata.counts import Counts, SideTable
 from airflow_migration.metadata.encrypted_columns import present_columns
-from airflow_migration.metadata.fingerprints import (
-    Dialect,
-    Relation,
-    Shape,
-    Shaped,
-    agree,
-    read_xcoms_leniently,
-    shape_of,
-)
+from airflow_migration.metadata.fingerprints import Dialect, agree, read_xcoms_leniently
 from airflow_migration.metadata.kept_meanings import Meaning, meaning_of
 from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Column, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
+from airflow_migration.metadata.shapes import Relation, Shape, Shaped, shape_of
 from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
 from airflow_migration.planning.conf_comparison import Confs, compare_confs
 from airflow_migration.planning.repaired_comparison import differences_from_repairs
-from airflow_migration.planning.row_comparison import EXAMPLES, RowComparison, RowDifference, RowDifferences, Side
+from airflow_migration.planning.row_comparison import RowComparison, RowDifference, RowDifferences, Side
+from airflow_migration.planning.row_matching import EXAMPLES
 from airflow_migration.postgres.address import Session
 
 MENDED = "mended_task_instance"
@@ -261,13 +255,21 @@ class Contents:
             yield self._mended(), ("state",)
 
     def _mended(self) -> Relation:
-        """Task instances whose state the mending has cleared, with the state that they had."""
+        """Task instances whose state the mending has cleared, and that have none still, with the state they had."""
+        columns = self.after["task_instance"]
+        same = [
+            sql.SQL("now.{} = m.{}").format(sql.Identifier(name), sql.Identifier(name))
+            for name in ("dag_id", "task_id", "run_id", "map_index")
+            if name in columns
+        ]
+        cleared = sql.SQL(" AND EXISTS (SELECT FROM task_instance now WHERE now.state IS NULL AND {})").format(
+            sql.SQL(" AND ").join(same)
+        )
         source = sql.SQL(
             "(SELECT m.*, m.old_state AS state, ARRAY['state'] AS changed_columns, m.at AS moved_at FROM {} m"
-            " WHERE m.cleared AND m.migration_id = {})"
-        ).format(sql.Identifier(SCHEMA, MENDED), self.migration_id)
-        columns: dict[str, Column] = {**self.aside[MENDED], "state": self.aside[MENDED]["old_state"]}
-        return Relation(source=source, columns=columns)
+            " WHERE m.cleared AND m.migration_id = {}{})"
+        ).format(sql.Identifier(SCHEMA, MENDED), self.migration_id, cleared if "run_id" in columns else sql.SQL(""))
+        return Relation(source=source, columns={**self.aside[MENDED], "state": self.aside[MENDED]["old_state"]})
 
     def _result(
         self,

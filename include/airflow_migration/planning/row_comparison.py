@@ -7,19 +7,19 @@ again, as hashes in the order of their keys; the first rows that differ are read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from psycopg import sql
 
-from airflow_migration.metadata.fingerprints import Dialect, Part, Shape, Shaped, hash_of, row_text
+from airflow_migration.metadata.fingerprints import Dialect, Part, hash_of, row_text
+from airflow_migration.metadata.shapes import Shape, Shaped
+from airflow_migration.planning.row_matching import Found, What, groups, match, side_by_side
 from airflow_migration.postgres.address import Session
 
-EXAMPLES = 20
-"""How many rows of a table are named."""
 ROWS_IN_BUCKET = 128
 MOST_BUCKETS = 1 << 16
 BATCH = 20_000
@@ -28,7 +28,6 @@ NAMELESS = "a row without a key"
 Answer = TypeVar("Answer")
 Details = dict[int, list[tuple[list[str], list[int | None]]]]
 """Hash of a key → of each row: what it is called, and a hash of each column."""
-What = Literal["missing", "added", "changed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,26 +76,6 @@ class Side:
     conn: Session
     relations: tuple[Shaped, ...]
     originals: tuple[Shaped, ...] = ()
-
-
-@dataclass(slots=True)
-class _Found:
-    """What the hashes say.
-
-    :param grows: rows that were added are not named
-    """
-
-    grows: bool = False
-    missing: int = 0
-    added: int = 0
-    changed: int = 0
-    filled: int = 0
-    first: list[tuple[int, What]] = field(default_factory=list)
-
-    def note(self, key: int, what: What, count: int) -> None:
-        setattr(self, what, getattr(self, what) + count)
-        if not (self.grows and what == "added"):
-            self.first += [(key, what)] * min(count, EXAMPLES - len(self.first))
 
 
 class RowComparison:
@@ -179,16 +158,16 @@ class RowComparison:
             sql.SQL(", ").join([self._hash(self.key), self._hash(self.strict), *single]), self._rows(side), chosen
         )
 
-    def _walk(self, buckets: int, differ: list[int], grows: bool) -> _Found:
+    def _walk(self, buckets: int, differ: list[int], grows: bool) -> Found:
         """Both sides in the order of their keys' hashes, side by side."""
-        found = _Found(grows=grows)
+        found = Found(grows=grows)
         with ExitStack() as stack:
             streams = [
-                _groups(stack.enter_context(_streamed(side.conn, self._hashes(side, buckets, differ))))
+                groups(stack.enter_context(_streamed(side.conn, self._hashes(side, buckets, differ))))
                 for side in (self.before, self.after)
             ]
-            for key, before, after in _side_by_side(*streams):
-                _match(found, key, before, after)
+            for key, before, after in side_by_side(*streams):
+                match(found, key, before, after)
         return found
 
     def _name(self, first: list[tuple[int, What]]) -> tuple[RowDifference, ...]:
@@ -308,10 +287,6 @@ def _kept(original: Shaped, shape: Shape) -> Part:
     )
 
 
-Hashes = tuple[int | None, ...]
-"""Of one row: all columns that may not have got a value, then each that may."""
-
-
 @contextmanager
 def _streamed(conn: Session, query: sql.Composed) -> Iterator[Iterator[tuple[object, ...]]]:
     """A server-side cursor over the rows, in a transaction, where it lives."""
@@ -319,61 +294,3 @@ def _streamed(conn: Session, query: sql.Composed) -> Iterator[Iterator[tuple[obj
     with scope, conn.cursor(name="airflow_migration_rows") as cursor:
         cursor.itersize = BATCH
         yield iter(cursor.execute(query))
-
-
-def _groups(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[int, list[Hashes]]]:
-    """Rows that have one hash of their keys: one, where keys are unique."""
-    current: int | None = None
-    group: list[Hashes] = []
-    for row in rows:
-        key, *hashes = row
-        if key != current and current is not None:
-            yield current, group
-            group = []
-        current = key  # type: ignore[assignment]
-        group.append(tuple(hashes))  # type: ignore[arg-type]
-    if current is not None:
-        yield current, group
-
-
-def _side_by_side(
-    before: Iterator[tuple[int, list[Hashes]]], after: Iterator[tuple[int, list[Hashes]]]
-) -> Iterator[tuple[int, list[Hashes], list[Hashes]]]:
-    one, other = next(before, None), next(after, None)
-    while one is not None or other is not None:
-        if other is None or (one is not None and one[0] < other[0]):
-            assert one is not None
-            yield one[0], one[1], []
-            one = next(before, None)
-        elif one is None or other[0] < one[0]:
-            yield other[0], [], other[1]
-            other = next(after, None)
-        else:
-            yield one[0], one[1], other[1]
-            one, other = next(before, None), next(after, None)
-
-
-def _match(found: _Found, key: int, before: list[Hashes], after: list[Hashes]) -> None:
-    if before == after:
-        return
-    left, right = list(before), list(after)
-    for row in before:
-        if row in right:
-            left.remove(row)
-            right.remove(row)
-    for row in list(left):
-        filled = next((other for other in right if _only_filled(row, other)), None)
-        if filled is not None:
-            found.filled += sum(old is None and new is not None for old, new in zip(row[1:], filled[1:], strict=True))
-            left.remove(row)
-            right.remove(filled)
-    changed = min(len(left), len(right))
-    found.note(key, "changed", changed)
-    found.note(key, "missing", len(left) - changed)
-    found.note(key, "added", len(right) - changed)
-
-
-def _only_filled(before: Hashes, after: Hashes) -> bool:
-    return before[0] == after[0] and all(
-        old is None or old == new for old, new in zip(before[1:], after[1:], strict=True)
-    )

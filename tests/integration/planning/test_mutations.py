@@ -11,15 +11,10 @@ from tests.conftest import run_on
 from tests.integration.planning.conftest import Upgraded
 
 from airflow_migration.metadata.counts import Counts
-from airflow_migration.metadata.fingerprints import (
-    Dialect,
-    Relation,
-    Shaped,
-    agree,
-    shape_of,
-)
+from airflow_migration.metadata.fingerprints import Dialect, agree
 from airflow_migration.metadata.kept_meanings import Meaning
 from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.shapes import Relation, Shaped, shape_of
 from airflow_migration.planning.content_comparison import Contents
 from airflow_migration.planning.row_comparison import RowComparison, RowDifferences, Side
 from airflow_migration.planning.verification import VerificationResult
@@ -89,9 +84,11 @@ CHANGES = (
     "UPDATE task_instance SET end_date = now() WHERE run_id = 'run 1' AND task_id = 'task 1'",
     ("task_instance", "task_id=task 2, run_id=run 1, map_index=-1 was changed (state, pool)"),
     "UPDATE task_instance SET state = 'failed', pool = 'y' WHERE run_id = 'run 1' AND task_id = 'task 2'",
-    # Its state was cleared by the mending.
+    # Their states were cleared by the mending.
     ("task_instance", f"{TI.replace('run 1', 'run 3')} was changed (operator)"),
     "UPDATE task_instance SET operator = 'y' WHERE run_id = 'run 3' AND task_id = 'task 1'",
+    ("task_instance", f"{TI.replace('run 1', 'run 3').replace('task 1', 'task 2')} was changed (state)"),
+    "UPDATE task_instance SET state = 'failed' WHERE run_id = 'run 3' AND task_id = 'task 2'",
     ("task_instance_history", f"{TI}, try_number=1 was changed (state)"),
     "UPDATE task_instance_history SET state = 'y' WHERE run_id = 'run 1' AND task_id = 'task 1'",
     ("task_instance_note", f"{TI} was changed (content)"),
@@ -155,6 +152,9 @@ ROWS = (
     "DELETE FROM dag_schedule_asset_reference",
     ("ab_role", "id=72, name=Writers is missing"),
     "DELETE FROM ab_role WHERE id = 72",
+    ("ab_permission_view_role", "id=9001 was added"),
+    "INSERT INTO ab_permission_view_role (id, permission_view_id, role_id) SELECT 9001, min(id), 71"
+    " FROM ab_permission_view",
     ("slot_pool", "pool=new was added"),
     "INSERT INTO slot_pool (pool, slots, include_deferred) VALUES ('new', 1, false)",
     ("connection", "conn_id=pg_dwh is missing"),
