@@ -19,6 +19,7 @@ from airflow_migration.metadata.repairs.undecryptable import cleared_values
 from airflow_migration.planning.content_comparison import ContentComparison, Contents
 from airflow_migration.planning.encryption_comparison import EncryptionComparison, compare_encryption
 from airflow_migration.planning.loss_ledger import Cause, LedgerEntry, keep_ledger
+from airflow_migration.planning.other_tables import compare_others
 from airflow_migration.planning.row_comparison import RowDifference
 from airflow_migration.planning.samples import SampleComparison, Target, compare_samples
 from airflow_migration.postgres.address import DatabaseAddress, Session
@@ -128,9 +129,12 @@ def verify(  # noqa: PLR0913
     )
     listener(f"Comparing {clone.info.dbname} ({heads.source}) with {working.info.dbname} ({heads.found})")
     counts = count(clone, working, migration_id, (heads.source, heads.found), kept or {})
-    contents = _compare(Contents(clone, working, counts, migration_id, kept or {}), listener)
+    looked_at = Contents(clone, working, counts, migration_id, kept or {})
+    contents = _compare(looked_at, listener)
     by_table = {content.table: content for content in contents}
     ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id))
+    other_contents, other_entries = compare_others(clone, working, looked_at.dialect)
+    contents, ledger = (*contents, *other_contents), (*ledger, *other_entries)
     _tell_ledger(ledger, listener)
     encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")

@@ -71,6 +71,9 @@ CREATE TABLE celery_taskmeta (id integer PRIMARY KEY, task_id varchar(155) UNIQU
 INSERT INTO celery_taskmeta VALUES (1, 'aaaa', 'SUCCESS', 'x');
 CREATE TABLE "Notes of ours" (place text, number integer, note text, share real, PRIMARY KEY (number, place));
 INSERT INTO "Notes of ours" VALUES ('north', 1, 'kept', 0.1), ('south', 1, NULL, 0.3);
+CREATE SCHEMA "of others";
+CREATE TABLE "of others".notes (id integer PRIMARY KEY, note text);
+INSERT INTO "of others".notes VALUES (1, 'kept'), (2, 'kept');
 CREATE TABLE keyless (words text);
 INSERT INTO keyless VALUES ('twice'), ('twice'), ('once');
 UPDATE dag_run SET run_type = 'dataset_triggered' WHERE run_id = 'run 2';
