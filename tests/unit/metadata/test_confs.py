@@ -49,7 +49,7 @@ def json_safe(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize(("value", "outcome"), ALL, ids=lambda each: ascii(each)[:40])
+@pytest.mark.parametrize(("value", "outcome"), ALL)
 def test_outcome_is_one_that_airflow_s_conversion_takes(value: Any, outcome: str, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
     found = carry(data)
