@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.report import build_report, downtime
 from airflow_migration.planning.report_page import page_of
 
@@ -54,7 +56,8 @@ STEPS: dict[str, dict[str, Any] | None] = {
     "unpause_dags": step({"unpaused": 3, "warnings": ["not parsed"]}, "02:09:00", "02:10:00", 60.0),
     "allow_connections": step(False),
 }
-PLAN = {"findings": [{"check": "a"}], "migration_id": "run 1"}
+FINDING = Finding(check="a", severity="warning", summary="two rows")
+PLAN = {"findings": [json.loads(json.dumps(asdict(FINDING)))], "migration_id": "run 1"}
 
 
 def report(steps: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -124,6 +127,12 @@ def test_steps_keep_their_order_and_repairs_their_hop() -> None:
     made = report()
     assert [one["task_id"] for one in made["steps"]] == list(STEPS)
     assert made["repairs"] == [{"before_hop": "1", "id": "conn_type", "count": 2, "details": ["a"]}]
+
+
+def test_what_was_cleared_before_the_first_hop_is_among_the_repairs() -> None:
+    cleared = {"id": "quarantine_undecryptable", "count": 1, "details": ["connection x (password) is cleared"]}
+    made = report(STEPS | {"repair_1": None, "swap_fernet_key": step({"fernet": "swap", "repairs": [cleared]})})
+    assert made["repairs"] == [{"before_hop": "1"} | cleared]
 
 
 def test_what_is_left_to_do_is_said_once() -> None:
