@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 import zoneinfo
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,18 @@ def as_text(value: Any) -> str:
     return repr(value)
 
 
+@pytest.fixture
+def plain_picklers() -> Iterator[None]:
+    """Airflow imports dill, which adds to what the pickler of Python itself knows."""
+    dill = sys.modules.get("dill")
+    if dill:
+        dill.extend(use_dill=False)
+    yield
+    if dill:
+        dill.extend(use_dill=True)
+
+
+@pytest.mark.usefixtures("plain_picklers")
 @pytest.mark.parametrize("protocol", range(6))
 def test_random_values_come_back_as_they_were(protocol: int) -> None:
     for seed in range(300):
