@@ -294,7 +294,8 @@ def dates(first: datetime, step: timedelta, number: int) -> list[datetime]:
 @pytest.mark.timeout(1200)
 def test_the_next_intervals_follow_the_last_and_none_is_made_again(story: Story, tmp_path: Path) -> None:
     final, before = story.run.final, story.before
-    assert story.run.results["verify_working_database"].verified
+    verified = story.run.results["verify_working_database"]
+    assert verified.verified, "\n".join(verified.problems)
     for dag_id, more in (("minutely", 2), ("two_minutes", 1)):
         wanted = len(before[dag_id]) + more
         story.target.until(lambda asked=dag_id, number=wanted: len(scheduled(final, asked)) >= number, 2 * SOON)

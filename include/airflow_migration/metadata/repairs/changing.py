@@ -28,32 +28,33 @@ def keep_originals(
     :param reason: why they change, as a sentence
     :returns: rows copied
     """
+    of_them = sql.SQL("FROM {} t WHERE {}").format(sql.Identifier(table), condition)
+    if conn.execute(sql.SQL("SELECT {} LIMIT 1").format(of_them)).fetchone() is None:
+        return 0
     kept_in = side_table(conn, entry, table, CHANGED)
     count = conn.execute(
-        sql.SQL("INSERT INTO {} SELECT t.*, {}, {}, clock_timestamp(), {}, {}::text[] FROM {} t WHERE {}").format(
+        sql.SQL("INSERT INTO {} SELECT t.*, {}, {}, clock_timestamp(), {}, {}::text[] {}").format(
             sql.Identifier(SCHEMA, kept_in),
             sql.Literal(reason),
             sql.Literal(entry.migration_id),
             sql.Literal(entry.repair_id),
             sql.Literal(list(columns)),
-            sql.Identifier(table),
-            condition,
+            of_them,
         )
     ).rowcount
-    if count:
-        record_changed(
-            conn,
-            entry,
-            ChangedRows(
-                repair=entry.repair_id,
-                head=entry.head,
-                origin=table,
-                kept_in=f"{SCHEMA}.{kept_in}",
-                columns=columns,
-                reason=reason,
-                count=count,
-            ),
-        )
+    record_changed(
+        conn,
+        entry,
+        ChangedRows(
+            repair=entry.repair_id,
+            head=entry.head,
+            origin=table,
+            kept_in=f"{SCHEMA}.{kept_in}",
+            columns=columns,
+            reason=reason,
+            count=count,
+        ),
+    )
     return count
 
 
