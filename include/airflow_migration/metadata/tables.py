@@ -94,7 +94,7 @@ SERIALIZED_IS_HISTORY = "2b47dc6bc8df"
 """From this revision (3.0.0) on serialized DAGs are the versions that runs refer to. Before it they are a
 cache, which every upgrade by 2.0 to 2.6 empties and fills again (`_reserialize_dags`, utils/db.py)."""
 
-GROWN = {
+_GROWN = {
     "log": "audit rows of the upgrade's and the verification's own commands",
     "job": "rows of the upgrade's own commands",
     "log_template": "log templates written by the upgrade",
@@ -108,7 +108,9 @@ GROWN = {
     "callback": "callbacks moved here from deadlines by Airflow 3.2.0",
     "session": "web sessions",
 }
-"""Tables that an upgrade may add rows to, and why."""
+"""Tables that any upgrade may add rows to, and why."""
+
+_ROLES_ADDED = "roles that every Airflow has, added with its permissions by Airflow {release} ({revision})"
 
 USER_TABLES = frozenset(
     {
@@ -145,3 +147,19 @@ def removal_of(table: str, from_head: str, to_head: str) -> Removal | None:
     if table in SERIALIZED_TABLES and crossed and SERIALIZED_IS_HISTORY not in before:
         return Removal(table=table, revision="", cause="serialized anew by the upgrade")
     return None
+
+
+def growth_of(table: str, from_head: str, to_head: str) -> str:
+    """Why an upgrade from one alembic head to another may add rows to a table; empty where it may not.
+
+    The permissions' revisions load Airflow's security manager, which writes its roles where they are missing:
+    2c6edca13270 leaves five in a 1.10.15 without RBAC, which had none.
+
+    :param table: its name after the upgrade
+    """
+    if table == "ab_role":
+        crossed = applied_revisions(to_head) - applied_revisions(from_head)
+        for revision, release in _PERMISSION_REVISIONS.items():
+            if revision in crossed:
+                return _ROLES_ADDED.format(release=release, revision=revision)
+    return _GROWN.get(table, "")

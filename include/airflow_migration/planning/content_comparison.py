@@ -16,7 +16,7 @@ from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Column, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
 from airflow_migration.metadata.shapes import Relation, Shape, Shaped, shape_of
-from airflow_migration.metadata.tables import DEFAULT_POOL, GROWN, Removal, removal_of
+from airflow_migration.metadata.tables import DEFAULT_POOL, Removal, growth_of, removal_of
 from airflow_migration.planning.conf_comparison import Confs, compare_confs
 from airflow_migration.planning.repaired_comparison import differences_from_repairs
 from airflow_migration.planning.row_comparison import RowComparison, RowDifference, RowDifferences, Side
@@ -200,7 +200,7 @@ class Contents:
                 ),
                 shape,
                 self.dialect,
-            ).differences(rows, grows=shape.table in GROWN)
+            ).differences(rows, grows=bool(self._growth(shape.table)))
 
         try:
             return compare()
@@ -225,6 +225,9 @@ class Contents:
                 before.append(Relation.table(name, self.before[name]))
         there += [self._aside(side) for side in self.counts.moved if side.origin in origins and side.rows]
         return tuple(before), tuple(there)
+
+    def _growth(self, table: str) -> str:
+        return growth_of(table, self.counts.from_head, self.counts.to_head)
 
     def _grown_by_itself(self, table: str) -> sql.Composable | None:
         if table == "slot_pool" and self.counts.pool_added:
@@ -298,7 +301,7 @@ class Contents:
             filled=found.filled,
             first=found.first,
             cause=removal.cause if removal is not None and after is not None else "",
-            growth=GROWN.get(after or table, ""),
+            growth=self._growth(after or table),
         )
 
 

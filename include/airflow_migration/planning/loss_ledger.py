@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from airflow_migration.metadata.counts import Counts
 from airflow_migration.metadata.repairs.ledger import ChangedRows
-from airflow_migration.metadata.tables import GROWN, Removal, removal_of
+from airflow_migration.metadata.tables import growth_of, removal_of
 from airflow_migration.planning.content_comparison import ContentComparison
 
 STAYED = "history_days; stays in the frozen clone"
@@ -123,13 +123,15 @@ def _by_airflow(
         # 1.10.3 to 1.10.6 have two heads, so two rows; the heads are compared elsewhere.
         return [Cause(cause="schema versions", rows=left - rows_out)]
     removal = removal_of(table, counts.from_head, counts.to_head)
+    growth = growth_of(after or table, counts.from_head, counts.to_head)
     if removal is not None and removal.whole:
-        return _removed(removal, table, after, left, rows_out)
+        causes = [Cause(cause=removal.cause, rows=left)]
+        return [*causes, Cause(cause=growth, rows=-rows_out)] if growth else causes
     causes = []
     if removal is not None and content is not None:
         causes += [Cause(cause=removal.cause, rows=content.missing), Cause(cause=removal.cause, rows=-content.added)]
-    elif content is not None and (after or table) in GROWN:
-        causes.append(Cause(cause=GROWN[after or table], rows=-content.added))
+    elif content is not None and growth:
+        causes.append(Cause(cause=growth, rows=-content.added))
     if table == "task_reschedule":
         causes.append(Cause(cause=CASCADED, rows=counts.cascaded))
     if table == "slot_pool" and counts.pool_added:
@@ -137,12 +139,4 @@ def _by_airflow(
     archived = counts.archived_in(table)
     if archived is not None:
         causes.append(Cause(cause=f"rows of {archived.origin} archived here by Airflow", rows=-archived.rows))
-    return causes
-
-
-def _removed(removal: Removal, table: str, after: str | None, left: int, rows_out: int) -> list[Cause]:
-    causes = [Cause(cause=removal.cause, rows=left)]
-    growth = GROWN.get(after or table)
-    if growth is not None:
-        causes.append(Cause(cause=growth, rows=-rows_out))
     return causes

@@ -76,6 +76,11 @@ def test_rows_that_airflow_itself_moves_or_deletes_are_explained(
             " dag_id = 'parent' OR NOT EXISTS (SELECT FROM dag_run r"
             " WHERE r.dag_id = t.dag_id AND r.execution_date = t.execution_date)"
         )
+        # As it is where the web server of 1.10 runs without RBAC.
+        session.execute(
+            "TRUNCATE ab_permission, ab_view_menu, ab_permission_view, ab_permission_view_role, ab_role,"
+            " ab_user, ab_user_role, ab_register_user"
+        )
     working = new_database(template=clone.database)
     runtimes.upgrade("2.11.2", working, fernet_key, print)
     result = check(Upgraded(clone, working), target="2.11.2")
@@ -84,6 +89,7 @@ def test_rows_that_airflow_itself_moves_or_deletes_are_explained(
     assert causes["task_instance"] == [("archived by Airflow in _airflow_moved__2_2__dangling__task_instance", 1)]
     assert [rows for _, rows in causes["task_reschedule"]] == [1]
     assert [rows for _, rows in causes["xcom"]] == [2]
+    assert [rows for _, rows in causes["ab_role"]] == [-5]
 
 
 @pytest.mark.parametrize(
