@@ -9,7 +9,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.10 --generate-hash
 COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; \
 	else command -v docker-compose; fi)
 
-.PHONY: venv lint types format test test-matrix demo demo-stop build lock clean
+.PHONY: venv lint types format test test-matrix test-kubernetes demo demo-stop build lock clean
 
 venv: $(COMPLETE)
 
@@ -38,6 +38,12 @@ test: venv
 # Migrates a database of every release line and writes docs/matrix.md; eight minutes on two idle cores
 test-matrix: venv
 	@$(BIN)/python -m pytest tests/matrix $(ARGS)
+
+# The tests of every call to a Kubernetes API, against a real cluster: make test-kubernetes KUBECONFIG=… NAMESPACE=…
+# The namespace must exist; KUBECONFIG is its administrator's. Without KUBECONFIG against the tests' own server.
+test-kubernetes: venv
+	@env -u KUBECONFIG $(BIN)/python -m pytest tests/kubernetes $(if $(KUBECONFIG),--kubeconfig "$(KUBECONFIG)") \
+		$(if $(NAMESPACE),--namespace "$(NAMESPACE)") $(ARGS)
 
 # make demo KEEP=1 leaves everything running
 demo: venv
