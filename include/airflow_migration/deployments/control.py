@@ -82,7 +82,13 @@ class Control(Protocol):
         """
         ...
 
-    def restart(self, client: Client, listener: Listener) -> ControlResult: ...
+    def quiet(self, token: str, listener: Listener) -> ControlResult:
+        """Bring the deployment's processes to rest until `restart`, or say that a person has to."""
+        ...
+
+    def restart(self, token: str, client: Client, listener: Listener) -> ControlResult:
+        """Have the processes read their settings again; those that `quiet` has stopped are started."""
+        ...
 
 
 class FileControl:
@@ -139,7 +145,12 @@ class FileControl:
         )
         return ControlResult(kind=self.kind, changed=done.restored, instructions=instructions, backup=done.backup)
 
-    def restart(self, client: Client, listener: Listener) -> ControlResult:
+    def quiet(self, token: str, listener: Listener) -> ControlResult:
+        return ControlResult(
+            kind=self.kind, instructions=(f"Stop the processes that read {self._path} until the migration is done",)
+        )
+
+    def restart(self, token: str, client: Client, listener: Listener) -> ControlResult:
         if not self._command:
             return ControlResult(
                 kind=self.kind,
@@ -196,7 +207,10 @@ class ManualControl:
             "Give the target the fernet key and the database in sql_alchemy_conn back that it had before the migration"
         )
 
-    def restart(self, client: Client, listener: Listener) -> ControlResult:
+    def quiet(self, token: str, listener: Listener) -> ControlResult:
+        return self._instruct("Stop the target's processes until the migration is done")
+
+    def restart(self, token: str, client: Client, listener: Listener) -> ControlResult:
         return self._instruct("Restart the target's processes")
 
     def _instruct(self, sentence: str) -> ControlResult:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from psycopg.pq import Conninfo
 
 from airflow_migration.deployments.connection_type import ACCEPTED_TYPES, CONNECTION_TYPE
+from airflow_migration.deployments.kubernetes.cluster import OpenCluster, open_from_environment
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import NAME_BYTES
@@ -53,6 +54,7 @@ class Deployment:
     :param control: where it keeps its settings and processes; None when the connection does not say
     :param runtime: where its release's ``airflow`` command runs
     :param dags_folder: where its DAG files can be read
+    :param open_cluster: gives a client for the Kubernetes cluster that a connection id names
     """
 
     address: DatabaseAddress
@@ -61,9 +63,10 @@ class Deployment:
     control: Mapping[str, Any] | None = None
     runtime: Mapping[str, Any]
     dags_folder: str | None = None
+    open_cluster: OpenCluster = field(default=open_from_environment, repr=False, compare=False)
 
 
-def read_deployment(
+def read_deployment(  # noqa: PLR0913  as many as a connection has fields
     *,
     where: str,
     host: str | None,
@@ -73,12 +76,14 @@ def read_deployment(
     database: str | None,
     extra: str | Mapping[str, Any] | None,
     conn_type: str | None = None,
+    open_cluster: OpenCluster = open_from_environment,
 ) -> Deployment:
     """Check the fields of a connection and put them in order.
 
     :param where: names the connection in errors
     :param conn_type: the type that the connection says it has, if any
     :param extra: JSON object or its text; empty values count as absent
+    :param open_cluster: gives a client for the Kubernetes cluster that a connection id names
     :raises InvalidInputError: something is missing, unknown or malformed
     """
     reader = _Reader(where)
@@ -103,6 +108,7 @@ def read_deployment(
         control=reader.control(extras),
         runtime=reader.runtime(extras),
         dags_folder=reader.text(extras, "dags_folder"),
+        open_cluster=open_cluster,
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.log import mask_secret
 
@@ -17,6 +17,9 @@ from airflow_migration.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIO
 from airflow_migration.metadata.releases import read_head, releases_at
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import amount
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 
 class DeploymentHook(PostgresHook):
@@ -82,6 +85,7 @@ class DeploymentHook(PostgresHook):
             password=connection.password,
             database=connection.schema,
             extra=connection.extra,
+            open_cluster=open_cluster,
         )
         for key in deployment.fernet_keys.reveal().split(","):
             if key:
@@ -106,6 +110,28 @@ class DeploymentHook(PostgresHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """How the form's standard fields are named."""
         return {key.replace("-", "_"): value for key, value in FIELD_BEHAVIOUR.items()}
+
+
+def open_cluster(conn_id: str | None) -> ApiClient:
+    """A client for the cluster of a connection of type ``kubernetes``.
+
+    :param conn_id: None for the cluster in which this Airflow runs, or the one that KUBECONFIG names
+    :raises InvalidInputError: there is no such connection, or it names no cluster
+    """
+    from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+    from kubernetes.config import ConfigException
+
+    where = f'connection "{conn_id}"' if conn_id else "cluster of this Airflow"
+    try:
+        return KubernetesHook(conn_id=conn_id).get_conn()
+    except AirflowNotFoundException:
+        problem, remedy = "there is no such connection", "Create it with type kubernetes, or name another one"
+    except (AirflowException, ConfigException, OSError) as err:
+        problem, remedy = (
+            f"it names no cluster ({type(err).__name__})",
+            "Correct it; its type is kubernetes",
+        )
+    raise InvalidInputError(problem, where=where, remedy=remedy)
 
 
 def describe(session: Session) -> str:

@@ -110,4 +110,4 @@ def restart_target(migration: Migration, listener: Listener) -> ControlResult:
     """Restart the target's processes, or say that a person has to."""
     client = Client("restart_target", {})
     migration.running.add(client.stop)
-    return control_of(migration.target).restart(client, listener)
+    return control_of(migration.target).restart(migration.plan.token, client, listener)

@@ -210,7 +210,7 @@ def restart_target(roll_back: RollBack, listener: Listener) -> ControlResult:
         return ControlResult(kind=control.kind)
     client = Client("restart_target", roll_back.final.environment())
     roll_back.running.add(client.stop)
-    return control.restart(client, listener)
+    return control.restart(roll_back.plan.token, client, listener)
 
 
 def lift_fence(roll_back: RollBack, listener: Listener) -> bool:
