@@ -262,10 +262,11 @@ def _servers(look: Look) -> Iterator[Finding]:
 
 def _programs(look: Look) -> Iterator[Finding]:
     wanted: list[tuple[str, int]] = []
-    if look.plan.needs_dump:
-        wanted.append(("pg_dump", look.servers[0].version))
+    newer = max(server.version for server in look.servers)
     if look.plan.transfer == DUMP:
-        wanted.append(("pg_restore", max(server.version for server in look.servers)))
+        wanted += [("pg_dump", newer), ("pg_restore", newer)]
+    elif look.plan.needs_dump:
+        wanted.append(("pg_dump", look.servers[0].version))
     for name, version in wanted:
         try:
             find_tool(name, version, look.bin_path)

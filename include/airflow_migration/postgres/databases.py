@@ -19,6 +19,8 @@ from airflow_migration.progress import Listener
 NAME_BYTES = 63
 """NAMEDATALEN - 1 of every stock server: longer names are cut by Postgres without an error."""
 READ_ONLY = "default_transaction_read_only"
+LOCALE_PROVIDERS_SINCE, LOCALES_SINCE = 150000, 170000
+"""Columns datlocprovider and daticulocale; the latter became datlocale."""
 TERMINATE_EVERY = 0.05
 EXCLUSIVE_ATTEMPTS = 6
 
@@ -87,6 +89,23 @@ def database_size(session: Session, name: str) -> int:
 def database_encoding(session: Session) -> str:
     """Encoding of the session's database, as CREATE DATABASE names it."""
     row = session.execute("SELECT current_setting('server_encoding')").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def database_locale(session: Session) -> str:
+    """Collation and character classes of the session's database, and whose they are: ``libc en_US.UTF-8``."""
+    provider = "datlocprovider" if session.info.server_version >= LOCALE_PROVIDERS_SINCE else "'c'"
+    name = "datlocale" if session.info.server_version >= LOCALES_SINCE else "daticulocale"
+    if session.info.server_version < LOCALE_PROVIDERS_SINCE:
+        name = "NULL"
+    row = session.execute(
+        sql.SQL(
+            "SELECT CASE {}::text WHEN 'i' THEN 'icu ' || {name} WHEN 'b' THEN 'builtin ' || {name}"
+            " ELSE 'libc ' || concat_ws('/', datcollate, nullif(datctype, datcollate)) END"
+            " FROM pg_database WHERE datname = current_database()"
+        ).format(sql.SQL(provider), name=sql.SQL(name))
+    ).fetchone()
     assert row is not None
     return str(row[0])
 

@@ -3,38 +3,56 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import sql
 
-from airflow_migration.exceptions import ToolError
+from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.byte_progress import ByteProgress
+from airflow_migration.postgres.compression import NONE
 from airflow_migration.postgres.databases import (
+    LOCALE_PROVIDERS_SINCE,
     database_exists,
     database_size,
     drop_database,
     seconds_since,
     sole_worker,
 )
+from airflow_migration.postgres.dump import choose_jobs, cores
+from airflow_migration.postgres.manifest import Manifest
+from airflow_migration.postgres.portability import Portability, select_entries
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener, Progress
 
 _HARMLESS = re.compile(r'unrecognized configuration parameter "\w+"')
 """A newer pg_restore sets a parameter (transaction_timeout in 17) that an older server does not know."""
+_ROWS = re.compile(r"^(\d+); \d+ \d+ TABLE DATA (\S+ .*) \S+$")
+_AFTERWARDS = re.compile(r"^\d+; \d+ \d+ (INDEX|CONSTRAINT|FK CONSTRAINT|TRIGGER|ROW SECURITY|POLICY) ")
+_STARTED = re.compile(r'processing data for table "(.*)"$')
+_FINISHED = re.compile(r"finished item (\d+) TABLE DATA ")
+_MADE = re.compile(r"finished item \d+ (INDEX|CONSTRAINT|FK CONSTRAINT|TRIGGER|ROW SECURITY|POLICY) ")
+_LOADED = """
+SELECT coalesce(sum(bytes_processed), 0) FROM pg_stat_progress_copy WHERE datname = current_database()
+"""
+LOADED_SINCE = 140000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreResult:
     """:param database: the working database
     :param bytes: on disk
+    :param left_out: objects of the dump that this server cannot have and nothing needs, in words
     """
 
     database: str
     bytes: int
     seconds: float
     reused: bool
+    left_out: tuple[str, ...] = ()
 
 
 def create_empty(address: DatabaseAddress, *, encoding: str, comment: str) -> None:
@@ -50,6 +68,8 @@ def create_empty(address: DatabaseAddress, *, encoding: str, comment: str) -> No
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name)
         if row and row[0] != encoding:
             statement += sql.SQL(" ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(sql.Literal(encoding))
+            if session.info.server_version >= LOCALE_PROVIDERS_SINCE:  # the server's own may be ICU
+                statement += sql.SQL(" LOCALE_PROVIDER libc")
         session.execute(statement)
         session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(comment)))
 
@@ -59,54 +79,142 @@ def restore_dump(
     address: DatabaseAddress,
     dump: Path,
     *,
+    manifest: Manifest,
+    portable: Portability,
     pg_restore: Path,
-    jobs: int,
     listener: Listener,
 ) -> RestoreResult:
     """Load a directory dump into the (empty) database of `address`, then gather statistics.
 
-    Owners and grants are left out: everything belongs to the loading role, and the old roles need
-    not exist on this server.
+    Owners, grants, tablespaces, publications and subscriptions are left out: everything belongs to the loading role,
+    and what they name need not exist on this server. So is whatever the server cannot have.
 
     :param client: made with the address's environment
+    :param manifest: of the dump, which was found whole
+    :param portable: of the dumped database to this server
+    :raises InvalidInputError: something in the database needs what the server cannot have
     :raises ToolError: pg_restore failed; the database is then half-loaded and must be dropped
     """
     start = time.monotonic()
-    tables = sum(1 for entry in dump.iterdir() if entry.name != "toc.dat")
-    seen = harmless = 0
-    failures: list[str] = []
-
-    def on_line(line: str) -> None:
-        nonlocal seen, harmless
-        if "processing data for table" in line:
-            seen += 1
-            listener(Progress(what="Restore", done=seen, total=tables, unit="tables", seconds=seconds_since(start)))
-        elif "error:" in line and _HARMLESS.search(line):
-            harmless += 1
-        elif "error:" in line:
-            failures.append(line)
-            listener(line)
-
-    arguments: list[str | Path] = [
-        pg_restore,
-        f"--jobs={jobs}",
-        "--no-owner",
-        "--no-privileges",
-        "--verbose",
-        "--no-password",
-    ]
-    code = client.run([*arguments, f"--dbname={_conninfo(address.database)}", dump], on_line, check=False)
-    # It ends with 1 when it has gone on after errors, and only known ones are harmless.
-    if failures or code not in (0, 1) or (code == 1 and not harmless):
-        raise ToolError(
-            f"pg_restore exited with {code} after {len(failures)} error(s): {' | '.join(failures[:1])}",
+    if portable.in_the_way:
+        raise InvalidInputError(
+            f"the server cannot have what is needed by: {', '.join(portable.in_the_way)}",
             where=f"restore into {address}",
-            remedy="Mend the cause and retry the task; the half-loaded database is made anew",
+            remedy="Make that possible there, as preflight says, then retry",
         )
+    for each in portable.left_out:
+        listener(f"Left out, as this server cannot have it and nothing needs it: {each}")
+    listing: list[str] = []
+    client.run([pg_restore, "--list", dump], listing.append)
+    entries = select_entries(listing, portable)
+    jobs = choose_jobs(cores(), (file.bytes for file in manifest.files))
+    listener(f"Restore of {len(entries)} object(s) by {jobs} job(s)")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="restore-", suffix=".list") as chosen:
+        chosen.write("\n".join(entries) + "\n")
+        chosen.flush()
+        arguments: list[str | Path] = [
+            pg_restore,
+            f"--jobs={jobs}",
+            "--no-owner",
+            "--no-privileges",
+            "--no-tablespaces",
+            "--no-publications",
+            "--no-subscriptions",
+            "--no-security-labels",
+            "--verbose",
+            "--no-password",
+            f"--use-list={chosen.name}",
+            f"--dbname={_conninfo(address.database)}",
+            dump,
+        ]
+        _run(client, arguments, address, entries, manifest, listener)
     with address.connect(read_only=False, autocommit=True) as conn:
         conn.execute("ANALYZE")
         size = database_size(conn, address.database)
-    return RestoreResult(database=address.database, bytes=size, seconds=seconds_since(start), reused=False)
+    return RestoreResult(
+        database=address.database,
+        bytes=size,
+        seconds=seconds_since(start),
+        reused=False,
+        left_out=portable.left_out,
+    )
+
+
+def _run(
+    client: Client,
+    arguments: list[str | Path],
+    address: DatabaseAddress,
+    entries: list[str],
+    manifest: Manifest,
+    listener: Listener,
+) -> None:
+    start = time.monotonic()
+    harmless = made = 0
+    failures: list[str] = []
+    after = sum(1 for entry in entries if _AFTERWARDS.match(entry))
+    sizes, items = _sizes(entries, manifest)
+
+    def look(finished: int) -> int:
+        # What is packed says nothing of the bytes that come out of it.
+        return 0 if manifest.compression.method != NONE else _loading(address)
+
+    with ByteProgress("Restore", sizes, listener, look) as progress:
+
+        def on_line(line: str) -> None:
+            nonlocal harmless, made
+            if match := _STARTED.search(line):
+                progress.started(match.group(1))
+            elif match := _FINISHED.search(line):
+                name = items.get(match.group(1))
+                progress.finished(lambda table: table == name)
+            elif _MADE.search(line):
+                made += 1
+                listener(
+                    Progress(
+                        what="Restore, indexes and constraints",
+                        done=made,
+                        total=after,
+                        unit="objects",
+                        seconds=seconds_since(start),
+                    )
+                )
+            elif "error:" in line and _HARMLESS.search(line):
+                harmless += 1
+            elif "error:" in line:
+                failures.append(line)
+                listener(line)
+
+        code = client.run(arguments, on_line, check=False)
+        # It ends with 1 when it has gone on after errors, and only known ones are harmless.
+        if failures or code not in (0, 1) or (code == 1 and not harmless):
+            raise ToolError(
+                f"pg_restore exited with {code} after {len(failures)} error(s): {' | '.join(failures[:1])}",
+                where=f"restore into {address}",
+                remedy="Mend the cause and retry the task; the half-loaded database is made anew",
+            )
+        progress.complete()
+
+
+def _sizes(entries: list[str], manifest: Manifest) -> tuple[dict[str, int], dict[str, str]]:
+    """Bytes in the dump of each table, by the name that pg_restore prints, and that name by the entry's number."""
+    by_number = {file.name.split(".")[0]: file.bytes for file in manifest.files}
+    sizes: dict[str, int] = {}
+    items: dict[str, str] = {}
+    for entry in entries:
+        if match := _ROWS.match(entry):
+            name = match.group(2).replace(" ", ".", 1)
+            items[match.group(1)] = name
+            sizes[name] = by_number.get(match.group(1), 0)
+    return sizes, items
+
+
+def _loading(address: DatabaseAddress) -> int:
+    """Bytes that the tables being loaded now have received."""
+    with address.connect() as conn:
+        if conn.info.server_version < LOADED_SINCE:
+            return 0
+        row = conn.execute(_LOADED).fetchone()
+    return int(str(row[0])) if row else 0
 
 
 def discard_partial(address: DatabaseAddress, listener: Listener) -> None:

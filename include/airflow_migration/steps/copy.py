@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import journal
@@ -13,17 +14,17 @@ from airflow_migration.metadata.history import HistoryResult, filter_history
 from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
 from airflow_migration.metadata.journal import BLOCK, CREATE_FROZEN, CREATE_WORKING
 from airflow_migration.planning.plan import CLONE
-from airflow_migration.postgres import clone, databases, dump, ownership, restore
+from airflow_migration.postgres import clone, databases, dump, ownership, portability, restore
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.clone import CloneResult
 from airflow_migration.postgres.dump import DumpResult
+from airflow_migration.postgres.manifest import read_manifest
 from airflow_migration.postgres.restore import RestoreResult
-from airflow_migration.postgres.tools import find_tool
+from airflow_migration.postgres.tools import compression_methods, find_tool
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
 
 READY = "working_database_is_complete"
-JOBS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class WorkingDatabase:
     """:param bytes: on disk, before old history was taken out
     :param seconds: of making the copy
     :param history: what stayed behind; None where all travels
+    :param left_out: objects of the source that the target's server cannot have and nothing needs
     """
 
     database: str
@@ -38,6 +40,7 @@ class WorkingDatabase:
     seconds: float
     reused: bool
     history: HistoryResult | None
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +91,39 @@ def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
     A `pg_dump` left from an attempt that was killed would go on to its end: its sessions are ended.
     """
     with migration.frozen.connect() as conn:
-        version = databases.describe_server(conn).version
         ended = databases.terminate_sessions(conn, migration.frozen.database)
     if ended:
         listener(f"Ended {ended} session(s) on the frozen clone")
+    pg_dump, pg_restore = _client_programs(migration)
     return dump.dump_database(
         migration.client("dump_database", migration.frozen),
         migration.frozen,
         migration.dump_path,
-        pg_dump=find_tool("pg_dump", version, migration.workshop.bin_path),
-        jobs=JOBS,
+        pg_dump=pg_dump,
+        methods=compression_methods(pg_dump, pg_restore),
+        about={
+            "migration": migration.id,
+            "source_database": migration.plan.source_database,
+            "airflow_release": migration.plan.source_release,
+            "alembic_head": migration.plan.source_head,
+        },
         listener=listener,
     )
+
+
+def _client_programs(migration: Migration) -> tuple[Path, Path]:
+    """pg_dump and pg_restore; across two servers not older than the newer one, so that what one writes the other
+    reads and the target's server understands.
+    """
+    with migration.frozen.connect() as conn:
+        version = databases.describe_server(conn).version
+    if migration.plan.transfer != CLONE:
+        with migration.working.maintenance().connect() as conn:
+            version = max(version, databases.describe_server(conn).version)
+    pg_dump = find_tool("pg_dump", version, migration.workshop.bin_path)
+    if migration.plan.transfer == CLONE:
+        return pg_dump, pg_dump.with_name("pg_restore")
+    return pg_dump, find_tool("pg_restore", version, migration.workshop.bin_path)
 
 
 def make_working_database(migration: Migration, listener: Listener) -> WorkingDatabase:
@@ -123,6 +147,7 @@ def make_working_database(migration: Migration, listener: Listener) -> WorkingDa
         seconds=result.seconds,
         reused=result.reused,
         history=_leave_history(migration, listener),
+        left_out=result.left_out,
     )
 
 
@@ -182,25 +207,27 @@ def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
         complete = journal.read_act(conn, migration.id, READY) is not None
     with working.maintenance().connect() as conn:
         there = databases.database_exists(conn, working.database)
-        target_version = databases.describe_server(conn).version
         if there and complete:
             listener(f'Database "{working.database}" is already complete; keeping it')
             size = databases.database_size(conn, working.database)
             return RestoreResult(database=working.database, bytes=size, seconds=0.0, reused=True)
+        abilities = portability.read_abilities(conn)
     if there:
         restore.discard_partial(working, listener)
     with migration.source.address.connect(read_only=False) as conn:
         journal.forget_act(conn, migration.id, READY)
+    dump_frozen(migration, listener)  # what was damaged since it was written is made anew
+    manifest = read_manifest(migration.dump_path)
     with migration.frozen.connect() as conn:
-        source_version = databases.describe_server(conn).version
-        encoding = databases.database_encoding(conn)
-    restore.create_empty(working, encoding=encoding, comment=migration.plan.label)
+        portable = portability.compare(conn, abilities)
+    restore.create_empty(working, encoding=manifest.encoding, comment=migration.plan.label)
     result = restore.restore_dump(
         migration.client("restore_database", working),
         working,
         migration.dump_path,
-        pg_restore=find_tool("pg_restore", max(source_version, target_version), migration.workshop.bin_path),
-        jobs=JOBS,
+        manifest=manifest,
+        portable=portable,
+        pg_restore=_client_programs(migration)[1],
         listener=listener,
     )
     _record(migration, READY, working)
