@@ -60,8 +60,8 @@ class DumpResult:
     tables: int
     seconds: float
     reused: bool
-    compression: Compression
-    jobs: int
+    compression: Compression | None = None
+    jobs: int | None = None
 
 
 def dump_database(
