@@ -36,7 +36,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "control": {
         "label": "Control (JSON)",
         "description": 'Where the deployment keeps its settings: {"kind": "env_file" or "airflow_cfg", "path": "…", '
-        '"restart_command": ["…"]}; {"kind": "manual"} has a person do it. A source needs none.',
+        '"restart_command": ["…"]}; {"kind": "kubernetes", "conn_id": "…", "namespace": "…", "release": "…"}, with '
+        'which server, login and database may stay empty; {"kind": "manual"} has a person do it. A source needs none.',
         "schema": {"type": TEXT, "format": "multiline"},
     },
     "runtime": {

@@ -48,6 +48,7 @@ class ClusterUnderTest:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kubeconfig", help="run tests/kubernetes against this cluster, as its administrator")
+    parser.addoption("--image", default="registry.k8s.io/pause:3.10", help="image of processes that do nothing")
     parser.addoption("--namespace", default="airflow-migration-tests", help="an existing namespace of that cluster")
 
 

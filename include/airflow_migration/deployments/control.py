@@ -1,52 +1,30 @@
-"""Where a deployment's settings and processes are changed: in a file, or by hand."""
+"""Where a deployment's settings and processes are changed: in a file, in a cluster, or by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from airflow_migration.deployments.airflow_cfg import AirflowCfg
+from airflow_migration.deployments.control_result import ControlResult
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.env_file import EnvFile
+from airflow_migration.deployments.kubernetes.cluster import Cluster
+from airflow_migration.deployments.kubernetes.control import KubernetesControl
 from airflow_migration.deployments.settings_file import SETTINGS, SettingsChange, SettingsFile
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.secret import Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlResult:
-    """What was changed in a deployment's settings, or must be changed by a person.
+class Control(Protocol):
+    """The few acts on a deployment that a migration needs.
 
-    :param changed: names of settings, or what was started
-    :param instructions: what is left to be done by hand
-    :param backup: path of the settings as they were before
-    :param done_by_hand: instructions that somebody said to have followed
-    :param confirmed_by: who
+    :param stops_processes: `quiet` does it, and leaves it to nobody
     """
 
     kind: str
-    changed: tuple[str, ...] = ()
-    instructions: tuple[str, ...] = ()
-    backup: str | None = None
-    done_by_hand: tuple[str, ...] = ()
-    confirmed_by: str | None = None
-
-    def and_then(self, later: ControlResult) -> ControlResult:
-        """Both as one."""
-        return ControlResult(
-            kind=self.kind,
-            changed=self.changed + later.changed,
-            instructions=self.instructions + later.instructions,
-            backup=self.backup or later.backup,
-        )
-
-
-class Control(Protocol):
-    """The few acts on a deployment that a migration needs."""
-
-    kind: str
+    stops_processes: bool
 
     def fernet_keys(self) -> Secret: ...
 
@@ -98,6 +76,8 @@ class FileControl:
     :param restart_command: program and arguments that restart the deployment's processes; none leaves
         that to a person
     """
+
+    stops_processes = False
 
     def __init__(self, opens: type[SettingsFile], path: str, restart_command: Sequence[str] = ()) -> None:
         self.kind = opens.kind
@@ -171,6 +151,7 @@ class ManualControl:
     """A person changes the deployment; we say what."""
 
     kind = "manual"
+    stops_processes = False
 
     def __init__(self, keys: Secret) -> None:
         self._keys = keys
@@ -226,6 +207,10 @@ def control_of(deployment: Deployment) -> Control:
     opens = FILES.get(control.get("kind", ""))
     if opens:
         return FileControl(opens, control["path"], control.get("restart_command", ()))
+    if control.get("kind") == KubernetesControl.kind:
+        return KubernetesControl(
+            control, lambda: Cluster(deployment.open_cluster(control.get("conn_id")), control["namespace"])
+        )
     return ManualControl(deployment.fernet_keys)
 
 

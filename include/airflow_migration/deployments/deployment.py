@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 from psycopg.pq import Conninfo
 
 from airflow_migration.deployments.connection_type import ACCEPTED_TYPES, CONNECTION_TYPE
-from airflow_migration.deployments.kubernetes.cluster import OpenCluster, open_from_environment
+from airflow_migration.deployments.kubernetes import options
+from airflow_migration.deployments.kubernetes.cluster import Cluster, OpenCluster, open_from_environment
+from airflow_migration.deployments.kubernetes.database import Metadata, read_metadata
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import NAME_BYTES
@@ -82,7 +84,8 @@ def read_deployment(  # noqa: PLR0913  as many as a connection has fields
 
     :param where: names the connection in errors
     :param conn_type: the type that the connection says it has, if any
-    :param extra: JSON object or its text; empty values count as absent
+    :param extra: JSON object or its text; empty values count as absent. Fields that are empty beside a control of
+        kind kubernetes are read from the cluster
     :param open_cluster: gives a client for the Kubernetes cluster that a connection id names
     :raises InvalidInputError: something is missing, unknown or malformed
     """
@@ -91,25 +94,58 @@ def read_deployment(  # noqa: PLR0913  as many as a connection has fields
         reader.refuse(f"its type is {conn_type}", f"Give it the type {CONNECTION_TYPE}")
     extras = reader.extras(extra)
     keys = reader.fernet_keys(extras.get("secret_fernet_key"))
+    control = reader.control(extras)
+    typed = _Typed(host=host, port=port, login=login, password=password, database=database, ssl=reader.libpq(extras))
+    if control and control["kind"] == options.KIND and not (host and login and database):
+        typed = typed.completed(
+            read_metadata(Cluster(open_cluster(control.get("conn_id")), control["namespace"]), control)
+        )
     address = DatabaseAddress(
-        host=reader.required("host", host),
-        port=port or DEFAULT_PORT,
-        user=reader.required("login", login),
-        password=Secret(password or ""),
-        database=reader.required("schema (the name of the metadata database)", database),
+        host=reader.required("host", typed.host),
+        port=typed.port or DEFAULT_PORT,
+        user=reader.required("login", typed.login),
+        password=Secret(typed.password or ""),
+        database=reader.required("schema (the name of the metadata database)", typed.database),
         maintenance_database=reader.text(extras, "maintenance_database") or "postgres",
         schema=reader.schema(extras),
-        ssl=reader.libpq(extras),
+        ssl=typed.ssl,
     )
     return Deployment(
         address=address,
         fernet_keys=keys,
         airflow_version=reader.release(extras),
-        control=reader.control(extras),
+        control=control,
         runtime=reader.runtime(extras),
         dags_folder=reader.text(extras, "dags_folder"),
         open_cluster=open_cluster,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Typed:
+    """What the fields of a connection say of the database."""
+
+    host: str | None
+    port: int | None
+    login: str | None
+    password: str | None = field(repr=False)
+    database: str | None
+    ssl: Mapping[str, str]
+
+    def completed(self, metadata: Metadata) -> _Typed:
+        """What is empty is taken from the cluster; password and port only with the login and host they belong to."""
+        direct = metadata.direct
+        theirs = not self.login or self.login == direct.user
+        known = {option.keyword.decode() for option in Conninfo.get_defaults()} - SETTLED
+        params = {name: value for name, value in direct.params.items() if name in known}
+        return _Typed(
+            host=self.host or direct.host,
+            port=self.port or (None if self.host else direct.port),
+            login=self.login or direct.user,
+            password=self.password or (direct.password.reveal() if theirs else None),
+            database=self.database or direct.database,
+            ssl=dict(self.ssl) if self.host else params | dict(self.ssl),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +214,13 @@ class _Reader:
         if "control" not in extras:
             return None
         file = {"path", "restart_command"}
-        kinds: dict[str, set[str]] = {"env_file": file, "airflow_cfg": file, "manual": set()}
+        kinds = {"env_file": file, "airflow_cfg": file, options.KIND: options.OPTIONS, "manual": set()}
         control = self.kind("control", extras["control"], kinds)
         if control["kind"] == "manual":
+            return control
+        if control["kind"] == options.KIND:
+            for problem, remedy in options.faults(control):
+                self.refuse(f"control: {problem}", remedy)
             return control
         self.text_of("control", control, "path", required=True)
         command = control.get("restart_command")

@@ -87,6 +87,8 @@ class DeploymentHook(PostgresHook):
             extra=connection.extra,
             open_cluster=open_cluster,
         )
+        if deployment.address.password:  # it may have been read from the deployment's cluster
+            mask_secret(deployment.address.password.reveal())
         for key in deployment.fernet_keys.reveal().split(","):
             if key:
                 mask_secret(key)

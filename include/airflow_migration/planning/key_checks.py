@@ -15,7 +15,7 @@ from airflow_migration.postgres.address import Session
 
 EXAMPLES = 10
 GIVE_SOURCE = "Give all fernet keys of the source, newest first, as secret_fernet_key of its connection"
-GIVE_TARGET = "Give it as secret_fernet_key of the target's connection, or in the file that its control names"
+GIVE_TARGET = "Give it as secret_fernet_key of the target's connection, or where its control reads it"
 TARGET_KEY = "target_fernet_key"
 
 
@@ -66,8 +66,8 @@ def _target_problem(keys: Keys, target: Deployment) -> tuple[str, str] | None:
     given = target.fernet_keys
     if given and _words(given.reveal()) != _words(configured_fernet_keys(target).reveal()):
         return (
-            "the target's connection gives other fernet keys than the file that its control names",
-            "Correct secret_fernet_key of the target's connection, or remove it: the file is read",
+            "the target's connection gives other fernet keys than its control reads",
+            "Correct secret_fernet_key of the target's connection, or remove it",
         )
     if keys.target:
         try:

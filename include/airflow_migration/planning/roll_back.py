@@ -13,14 +13,14 @@ from airflow_migration.metadata import journal, pausing
 from airflow_migration.metadata.draining import read_in_flight
 from airflow_migration.metadata.fencing import FENCE
 from airflow_migration.metadata.hand_over import HandOver, count_runs_since, read_hand_over
-from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, ROLL_BACK, SWAP
+from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, QUIET, ROLL_BACK, SWAP
 from airflow_migration.planning.options import refuse_unknown
 from airflow_migration.planning.plan import label_of, set_aside_name
 from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
 from airflow_migration.postgres.databases import database_exists, describe_server
 from airflow_migration.progress import Listener
 
-READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP, ROLL_BACK)
+READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP, QUIET, ROLL_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         working_database=_name(acts[CREATE_WORKING]),
         set_aside_as=set_aside_name(target_database, token),
         # An earlier try, which was killed, has found it handed over.
-        touches_target=acts[SWAP] is not None or acts[ROLL_BACK] is not None,
+        touches_target=any(acts[act] is not None for act in (SWAP, QUIET, ROLL_BACK)),
         handed_over=False,
         lost_runs=0,
         running=0,

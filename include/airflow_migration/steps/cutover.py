@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_migration.deployments.control import ControlResult, control_of
+from airflow_migration.deployments.control import control_of
+from airflow_migration.deployments.control_result import ControlResult
 from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import fencing, journal
 from airflow_migration.metadata.fresh import read_occupancy
@@ -36,7 +37,8 @@ def fence_source(migration: Migration, listener: Listener) -> fencing.FenceResul
 def point_target(migration: Migration, listener: Listener) -> PointResult:
     """Rename the working database into place and tell the target, where it was told another name.
 
-    A fresh database of that name is set aside, which is checked again at the last moment. Undone by
+    A control that can do so brings the target's processes to rest before. A fresh database of that name is set
+    aside, which is checked again at the last moment. Undone by
     `roll_back.restore_target_settings` and `roll_back.put_back_target_database`.
 
     :raises OwnershipError: something else has that name now
@@ -44,6 +46,10 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     plan, final = migration.plan, migration.final
     with migration.source.address.connect() as conn:
         journal.refuse_rolled_back(conn, migration.id)
+    control = control_of(migration.target)
+    result = ControlResult(kind=control.kind)
+    if control.stops_processes:
+        result = quiet_target(migration, listener)
     with final.maintenance().connect() as conn:
         waiting = databases.database_exists(conn, plan.working_database)
         occupied = databases.database_exists(conn, plan.target_database)
@@ -62,14 +68,23 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     with final.connect() as conn:
         recorded = journal.read_act(conn, migration.id, POINT) or {}
     name = recorded.get("set_aside_as")
-    control = control_of(migration.target)
-    result = control.point_to(plan.target_database, plan.token)
+    result = result.and_then(control.point_to(plan.target_database, plan.token))
     if plan.settings:
         listener(f"Settings of the target: {', '.join(f'{name}={value}' for name, value in plan.settings.items())}")
         result = result.and_then(control.set_settings(plan.settings, plan.token))
     return PointResult(
         database=plan.target_database, set_aside_as=str(name) if name is not None else None, control=result
     )
+
+
+def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
+    """Bring the target's processes to rest, or say that a person has to; `restart_target` starts them again.
+
+    Undone by `roll_back.restart_target`.
+    """
+    with migration.source.address.connect(read_only=False) as conn:
+        journal.record_act(conn, migration.id, journal.QUIET, {"token": migration.plan.token})
+    return control_of(migration.target).quiet(migration.plan.token, listener)
 
 
 def is_ours(migration: Migration) -> bool:

@@ -10,7 +10,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from airflow_migration.deployments.control import ControlResult, control_of, fernet_keys_of
+from airflow_migration.deployments.control import control_of, fernet_keys_of
+from airflow_migration.deployments.control_result import ControlResult
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError, MigrationError, OwnershipError, ServerUnreachableError
 from airflow_migration.metadata import fencing, journal, pausing

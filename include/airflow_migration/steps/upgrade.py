@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_migration.deployments.control import ControlResult, control_of
+from airflow_migration.deployments.control import control_of
+from airflow_migration.deployments.control_result import ControlResult
 from airflow_migration.metadata import encryption, journal, schedules
 from airflow_migration.metadata.reencryption import RewrittenColumn, reencrypt, refuse_unread
 from airflow_migration.metadata.repairs import Repair, RepairResult, repair
