@@ -44,7 +44,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "label": "Runtime (JSON)",
         "description": "Where another release's `airflow` command runs: "
         '{"kind": "venv", "environments": {"2.11.2": "/path"}, "python": "/path/of/python"}. '
-        "Releases without an environment are installed on demand.",
+        "Releases without an environment are installed on demand. Or "
+        '{"kind": "kubernetes", "conn_id": "…", "namespace": "airflow", "image": "apache/airflow:{release}"}.',
         "schema": {"type": TEXT, "format": "multiline"},
     },
     "dags_folder": {

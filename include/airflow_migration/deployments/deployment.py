@@ -15,6 +15,7 @@ from airflow_migration.deployments.connection_type import ACCEPTED_TYPES, CONNEC
 from airflow_migration.deployments.kubernetes import options
 from airflow_migration.deployments.kubernetes.cluster import Cluster, OpenCluster, open_from_environment
 from airflow_migration.deployments.kubernetes.database import Metadata, read_metadata
+from airflow_migration.deployments.pod_options import POD_OPTIONS, check_pod_options
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import NAME_BYTES
@@ -244,7 +245,16 @@ class _Reader:
             self.refuse("control: restart_command has an open quote", "Write it as a list of words")
 
     def runtime(self, extras: Mapping[str, Any]) -> dict[str, Any]:
-        runtime = self.kind("runtime", extras.get("runtime", {"kind": "venv"}), {"venv": {"environments", "python"}})
+        kinds = {"venv": {"environments", "python"}, "kubernetes": POD_OPTIONS}
+        runtime = self.kind("runtime", extras.get("runtime", {"kind": "venv"}), kinds)
+        if runtime["kind"] == "kubernetes":
+            check_pod_options(runtime, self.refuse)
+            if extras.get("dags_folder"):
+                self.refuse(
+                    "extra dags_folder: pods of runtime kubernetes do not see that folder",
+                    "Leave it out: the target's DAG processor is waited for instead",
+                )
+            return runtime
         self.text_of("runtime", runtime, "python")
         environments = self.json_object("runtime: environments", runtime.get("environments", {}))
         for release, path in environments.items():

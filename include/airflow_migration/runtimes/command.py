@@ -13,6 +13,7 @@ from airflow_migration.secret import Secret
 
 # libpq takes everything from its PG* variables: names that a URL cannot hold work, and no secret is in it.
 URL = "postgresql+psycopg2:///"
+UPGRADE_OPTIONS = ("--no-reserialize-dags", "--yes")
 SETTING = re.compile(r"AIRFLOW__[A-Z0-9_]+__[A-Z0-9_]+")
 OURS = re.compile(r"AIRFLOW__\w+__(SQL_ALCHEMY_CONN|SQL_ALCHEMY_SCHEMA|FERNET_KEY|DAGS_FOLDER|PLUGINS_FOLDER)\w*")
 SECRETIVE = re.compile(r"SECRET|PASSWORD|TOKEN|KEY|CONN|URI|URL|BACKEND", re.I)
@@ -30,8 +31,7 @@ def upgrade_options(help_text: str) -> tuple[str, ...]:
 
     The help decides: 2.11.2's ``db migrate`` has no ``--no-reserialize-dags`` any more.
     """
-    wanted = ("--no-reserialize-dags", "--yes")
-    return tuple(option for option in wanted if re.search(rf"{option}\b", help_text))
+    return tuple(option for option in UPGRADE_OPTIONS if re.search(rf"{option}\b", help_text))
 
 
 def bare_environment(home: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ class CommandOutput:
 class Runtime(Protocol):
     """A place where the `airflow` command of a given release runs against a given database."""
 
-    def prepare(self, release: str, listener: Listener) -> Path:
+    def prepare(self, release: str, listener: Listener) -> object:
         """Make the release ready to run, so that the upgrade itself need not wait for it."""
 
     def upgrade(

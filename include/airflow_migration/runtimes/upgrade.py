@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from airflow_migration.exceptions import ToolError
@@ -41,14 +41,22 @@ class UpgradeWatch:
     """One upgrade of one database.
 
     :param redactor: cleans each line before anyone sees it
+    :param clock: seconds; that of the lines where they come later than they were printed
     """
 
-    def __init__(self, goal: Release, before: Before, listener: Listener, redactor: Redactor) -> None:
-        self._goal, self._before, self._redactor = goal, before, redactor
-        self._log = RevisionLog(f"upgrading to Airflow {goal}", before.head, goal.head, listener)
+    def __init__(
+        self,
+        goal: Release,
+        before: Before,
+        listener: Listener,
+        redactor: Redactor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._goal, self._before, self._redactor, self._clock = goal, before, redactor, clock
+        self._log = RevisionLog(f"upgrading to Airflow {goal}", before.head, goal.head, listener, clock)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._errors: deque[str] = deque(maxlen=TAIL_LINES // 2)
-        self._started = time.monotonic()
+        self._started = clock()
 
     def line(self, line: str) -> None:
         """Take one line of the command's output."""
@@ -65,7 +73,7 @@ class UpgradeWatch:
         :raises ToolError: the database is not at the release's head
         """
         self._log.close()
-        seconds = round(time.monotonic() - self._started, 3)
+        seconds = round(self._clock() - self._started, 3)
         with address.connect() as session:
             head, fab, moved = read_head(session), fab_head(session), moved_tables(session)
         if head != self._goal.head:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.deployments.kubernetes.cluster import Cluster
 from airflow_migration.planning.keys import Keys, keys_of
 from airflow_migration.planning.plan import Plan, dump_name
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
+from airflow_migration.runtimes.kubernetes import KubernetesRuntime
+from airflow_migration.runtimes.pod_spec import PodOptions
+from airflow_migration.runtimes.runtime import Runtime
 from airflow_migration.runtimes.venv import VenvRuntime
 
 
@@ -82,17 +86,21 @@ class Migration:
         self.running.add(client.stop)
         return client
 
-    def runtime(self) -> VenvRuntime:
+    def runtime(self) -> Runtime:
         """Where the releases' own `airflow` runs."""
         runtime = build_runtime(self.target, self.workshop)
         self.running.add(runtime.stop)
         return runtime
 
 
-def build_runtime(target: Deployment, workshop: Workshop) -> VenvRuntime:
+def build_runtime(target: Deployment, workshop: Workshop) -> Runtime:
     """The runtime that the target's connection asks for."""
+    runtime = dict(target.runtime)
+    if runtime.pop("kind") == "kubernetes":
+        conn_id, options = runtime.pop("conn_id", None), PodOptions(**runtime)
+        return KubernetesRuntime(lambda: Cluster(target.open_cluster(conn_id), options.namespace), options)
     return VenvRuntime(
         root=workshop.runtimes_path,
-        environments=target.runtime.get("environments", {}),
-        python=target.runtime.get("python"),
+        environments=runtime.get("environments", {}),
+        python=runtime.get("python"),
     )

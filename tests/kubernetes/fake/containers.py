@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -45,12 +46,13 @@ class Output:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._lines: list[tuple[datetime, str]] = []
+        self._lines: list[tuple[int, str]] = []
         self._closed = False
 
     def write(self, line: str) -> None:
         with self._changed:
-            self._lines.append((datetime.now(timezone.utc), line))
+            last = self._lines[-1][0] if self._lines else 0
+            self._lines.append((max(last + 1, time.time_ns()), line))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -59,9 +61,10 @@ class Output:
             self._changed.notify_all()
 
     def read(
-        self, *, follow: bool, timestamps: bool, since: datetime | None, tail: int | None, gone: Callable[[], bool]
+        self, *, follow: bool, timestamps: bool, since: float | None, tail: int | None, gone: Callable[[], bool]
     ) -> Iterator[bytes]:
         """
+        :param since: seconds since 1970
         :param gone: whether the reader has left, asked each second
         """
         with self._changed:
@@ -75,11 +78,15 @@ class Output:
                 lines, closed = self._lines[start:], self._closed
             start += len(lines)
             for at, line in lines:
-                if since is None or at >= since:
-                    stamp = f"{at.strftime('%Y-%m-%dT%H:%M:%S.%f')}000Z " if timestamps else ""
-                    yield f"{stamp}{line}\n".encode()
+                if since is None or at >= since * 10**9:
+                    yield f"{_stamp(at) if timestamps else ''}{line}\n".encode()
             if (not lines and (closed or not follow)) or gone():
                 return
+
+
+def _stamp(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z "
 
 
 class MissingReferenceError(Exception):

@@ -12,6 +12,7 @@ from tests.kubernetes.fake.resources import RESOURCES, ApiError, JsonObject, Res
 from tests.kubernetes.fake.store import Store
 
 PODS = RESOURCES["", "pods"]
+SECRETS = RESOURCES["", "secrets"]
 DEPLOYMENTS = RESOURCES["apps", "deployments"]
 STATEFULSETS = RESOURCES["apps", "statefulsets"]
 
@@ -34,11 +35,21 @@ class Controller(threading.Thread):
                 for resource in (DEPLOYMENTS, STATEFULSETS):
                     for workload in self._store.all(resource):
                         self._reconcile(resource, workload)
+                self._collect_garbage()
 
     def stop(self) -> None:
         with self._store.changed:
             self._stopped = True
             self._store.changed.notify_all()
+
+    def _collect_garbage(self) -> None:
+        """Remove the secrets of pods that are no more."""
+        pods = {pod["metadata"]["uid"] for pod in self._store.all(PODS)}
+        for secret in self._store.all(SECRETS):
+            meta = secret["metadata"]
+            owners = {owner["uid"] for owner in meta.get("ownerReferences") or [] if owner["kind"] == "Pod"}
+            if owners and not owners & pods:
+                self._store.delete(SECRETS, meta["namespace"], meta["name"])
 
     def _reconcile(self, resource: Resource, workload: JsonObject) -> None:
         namespace, name = workload["metadata"]["namespace"], workload["metadata"]["name"]

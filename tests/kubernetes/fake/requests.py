@@ -314,7 +314,7 @@ def _log(cluster: FakeCluster, request: Request) -> Streamed:
     query = request.query
     since = None
     if query.get("sinceSeconds"):
-        since = datetime.now(timezone.utc) - timedelta(seconds=int(query["sinceSeconds"]))
+        since = time.time() - int(query["sinceSeconds"])
     return Streamed(
         "text/plain",
         lambda gone: output.read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,9 @@ MANIFEST = "docs/kubernetes/rbac.yaml"
 TIMEOUT = 30.0
 PATIENCE = 60.0
 """Seconds for which a server that is busy (429) is asked again."""
+LOG_TIMEOUT = 60.0
+"""Seconds without a line after which a log is asked for anew: a connection may have died in silence."""
+LOG_PATH = "/api/v1/namespaces/{namespace}/pods/{name}/log"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
@@ -69,6 +72,7 @@ class Resource:
 SECRETS = Resource("", "secrets", "secret")
 CONFIG_MAPS = Resource("", "configmaps", "config map")
 PODS = Resource("", "pods", "pod")
+EVENTS = Resource("", "events", "event")
 DEPLOYMENTS = Resource("apps", "deployments", "deployment")
 STATEFUL_SETS = Resource("apps", "statefulsets", "stateful set")
 _REVIEWS = Resource("authorization.k8s.io", "selfsubjectaccessreviews", "access review")
@@ -140,11 +144,44 @@ class Cluster:
         answer = self._send("create", _REVIEWS, "", "POST", body=body, path=path)
         return bool(answer.get("status", {}).get("allowed"))
 
+    def events_of(self, pod: str) -> list[JsonObject]:
+        """What the cluster tells of a pod, in no order.
+
+        :raises ForbiddenError: events may not be listed
+        """
+        query = [("fieldSelector", f"involvedObject.name={pod}")]
+        return list(self._send("list", EVENTS, "", "GET", query=query).get("items") or [])
+
+    def follow_log(self, pod: str, container: str) -> Iterator[str]:
+        """The lines that a container prints, each behind its time (RFC 3339), until it ends.
+
+        :raises NotFoundError: there is no such pod
+        :raises InvalidInputError: the container has not begun
+        :raises ServerUnreachableError: the connection was cut, or nothing was printed for `LOG_TIMEOUT`
+        """
+        from urllib3.exceptions import HTTPError
+
+        query = [("container", container), ("follow", "true"), ("timestamps", "true")]
+        response = self._request("get", PODS, pod, "GET", query=query, path=LOG_PATH)
+        try:
+            for line in response:
+                yield line.decode("utf-8", "replace").rstrip("\n")
+        except HTTPError as err:
+            raise _unreachable(err, self.where(PODS, pod)) from None
+        finally:
+            response.close()
+
     def where(self, resource: Resource, name: str = "") -> str:
         """How errors name an object."""
         return f'{resource.singular} "{name}" in namespace {self.namespace}' if name else f"namespace {self.namespace}"
 
     def _send(
+        self, verb: str, resource: Resource, name: str, method: str, *, called: str = "", **more: Any
+    ) -> JsonObject:
+        response = self._request(verb, resource, name, method, called=called, **more)
+        return _read(response.data, self.where(resource, name or called))
+
+    def _request(
         self,
         verb: str,
         resource: Resource,
@@ -155,7 +192,7 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         path: str | None = None,
         called: str = "",
-    ) -> JsonObject:
+    ) -> Any:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -168,7 +205,7 @@ class Cluster:
         where = self.where(resource, name or called)
         while True:
             try:
-                response = self._api.call_api(
+                return self._api.call_api(
                     path,
                     method,
                     {"namespace": self.namespace, "name": name},
@@ -178,9 +215,8 @@ class Cluster:
                     auth_settings=["BearerToken"],
                     _return_http_data_only=True,
                     _preload_content=False,
-                    _request_timeout=self._timeout,
+                    _request_timeout=LOG_TIMEOUT if path == LOG_PATH else self._timeout,
                 )
-                return _read(response.data, where)
             except ApiException as err:
                 wait = _seconds_to_wait(err)
                 if wait is None or time.monotonic() + wait > deadline:

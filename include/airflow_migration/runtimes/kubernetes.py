@@ -1,0 +1,272 @@
+"""Run any Airflow release's own `airflow` command as a pod of that release's image."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from airflow_migration.deployments.kubernetes.cluster import PODS, Cluster, JsonObject
+from airflow_migration.exceptions import InvalidInputError, MigrationError, ToolError
+from airflow_migration.metadata.releases import Release
+from airflow_migration.metadata.releases import release as find_release
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.progress import Listener
+from airflow_migration.runtimes.command import UPGRADE_OPTIONS, secret_values, upgrade_command
+from airflow_migration.runtimes.pod import UNKNOWN_EXIT, AirflowPod, Ended
+from airflow_migration.runtimes.pod_spec import (
+    MANAGED_BY,
+    OPTIONS,
+    SEAL,
+    PodOptions,
+    environment_of,
+    pod_manifest,
+)
+from airflow_migration.runtimes.redaction import Redactor
+from airflow_migration.runtimes.runtime import NO_SETTINGS, CommandOutput, UpgradeResult
+from airflow_migration.runtimes.upgrade import Before, UpgradeWatch, look_before, nothing_to_do
+from airflow_migration.secret import Secret
+
+NAME = "airflow-migration"
+PURPOSE, RELEASE, DATABASE = f"{NAME}/purpose", f"{NAME}/release", f"{NAME}/database"
+BEFORE = f"{NAME}/before"
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+PREPARE_SECONDS = 300
+
+
+class KubernetesRuntime:
+    """Pods of one namespace, at whose end nothing is left of them.
+
+    What a pod must not show (password, keys, the settings that hold a secret) is in a secret of the same name. What
+    its command prints is encrypted before it reaches the pod's log.
+
+    :param open_cluster: called once, when the first pod is needed
+    """
+
+    def __init__(self, open_cluster: Callable[[], Cluster], options: PodOptions) -> None:
+        self._open_cluster, self._options = open_cluster, options
+        self._cluster: Cluster | None = None
+        self._pod: AirflowPod | None = None
+        self._stopped = False
+
+    def prepare(self, release: str, listener: Listener) -> str:
+        """Let a node pull the release's image, and see that the image holds that release.
+
+        :returns: the image
+        :raises InvalidInputError: it holds another release, or the account may not make pods
+        :raises ToolError: no pod of it starts
+        """
+        wanted = find_release(release)
+        self._remove_ended("prepare")
+        pod = self._begin("prepare", wanted, uuid.uuid4().hex[:10])
+        seal, image = Fernet.generate_key(), self._options.image_of(wanted)
+        listener(f"Trying image {image}")
+        variables = {SEAL: seal.decode()}
+        manifest = pod_manifest(pod.name, pod.labels, variables, ["version"], image, self._options)
+        manifest["spec"]["activeDeadlineSeconds"] = self._options.start_timeout + PREPARE_SECONDS
+        try:
+            pod.start(manifest, variables)
+            pod.wait_for_start(self._options.start_timeout, listener)
+            lines = [line.text for line in pod.lines(Fernet(seal))]
+        finally:
+            pod.remove()
+        if wanted.version not in {found for line in lines for found in VERSION.findall(line)}:
+            raise InvalidInputError(
+                f"image {image} holds no Airflow {wanted}: {' | '.join(lines[-2:]) or 'it printed nothing'}",
+                where=f"runtime for Airflow {wanted}",
+                remedy="Correct image in the connection's runtime, with {release} where the release stands",
+            )
+        return image
+
+    def upgrade(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        listener: Listener,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> UpgradeResult:
+        """Bring a database to the release's alembic head with the release's own command.
+
+        A pod that an earlier attempt has started, and lost, is found and listened to from its first line. Otherwise
+        every other session on the database is ended first. Nothing is started at the head already.
+
+        :raises ToolError: the head was not reached, or the pod did not start or was deleted
+        """
+        goal = find_release(release)
+        pod = self._begin("upgrade", goal, database_token(address))
+        found = self._attach(pod, listener)
+        if found is None:
+            before = look_before(goal, address, settings, listener)
+            if before is None:
+                pod.remove()
+                return nothing_to_do(goal, address, listener)
+            listener(f"Upgrading {address} from {before.head} to {goal.head} with Airflow {goal}")
+            found = before, self._start_upgrade(pod, goal, address, keys, settings, before)
+        before, seal = found
+        redactor = Redactor(secret_values(address, keys, settings))
+        try:
+            now = [pod.wait_for_start(self._options.start_timeout, listener)]
+            watch = UpgradeWatch(goal, before, listener, redactor, clock=lambda: now[0])
+            for line in pod.lines(seal):
+                now[0] = max(now[0], line.at)
+                watch.line(line.text)
+            ended = pod.ended()
+        except ToolError:
+            pod.remove()
+            raise
+        except MigrationError:
+            # The pod goes on without us; the next attempt finds it.
+            raise
+        except BaseException:
+            pod.remove()
+            raise
+        assert ended is not None
+        now[0] = max(now[0], ended.at)
+        _tell_of_loss(pod, ended, listener)
+        pod.remove()
+        return watch.judge(address, ended.exit_code, settings)
+
+    def run(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        argv: Sequence[str],
+        settings: Mapping[str, str] = NO_SETTINGS,
+        dags_folder: Path | None = None,
+    ) -> CommandOutput:
+        """Run another `airflow` command on a database; what it prints is logged nowhere.
+
+        :raises InvalidInputError: `dags_folder` is given, which no pod sees
+        """
+        wanted = find_release(release)
+        if dags_folder is not None:
+            raise InvalidInputError(
+                f"pods do not see the folder {dags_folder}",
+                where="runtime of kind kubernetes",
+                remedy="Leave dags_folder out: the target's DAG processor is waited for instead",
+            )
+        pod = self._begin("run", wanted, database_token(address))
+        if pod.find() is not None:
+            pod.remove()  # of an attempt that was killed
+            pod.find()
+        seal = Fernet.generate_key()
+        quiet = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
+        inside = self._options.seen_from_inside(address)
+        variables = environment_of(wanted, inside, keys, quiet | dict(settings), Secret(seal.decode()))
+        image = self._options.image_of(wanted)
+        try:
+            pod.start(pod_manifest(pod.name, pod.labels, variables, argv, image, self._options), variables)
+            pod.wait_for_start(self._options.start_timeout, lambda _: None)
+            texts: dict[str, list[str]] = {"1": [], "2": [], "": []}
+            for line in pod.lines(Fernet(seal)):
+                texts[line.stream].append(line.text)
+            ended = pod.ended()
+        finally:
+            pod.remove()
+        assert ended is not None
+        output, errors = ("".join(f"{text}\n" for text in part) for part in (texts["1"], texts["2"] + texts[""]))
+        return CommandOutput(exit_code=ended.exit_code, output=Secret(output), errors=Secret(errors))
+
+    def stop(self) -> None:
+        """Delete the pod that is at work, and start no other."""
+        self._stopped = True
+        if self._pod is not None:
+            self._pod.remove()
+
+    def _attach(self, pod: AirflowPod, listener: Listener) -> tuple[Before, Fernet] | None:
+        """What an earlier attempt has started, if it can be listened to."""
+        present = pod.find()
+        if present is None:
+            return None
+        seal, noted = pod.seal(), (present["metadata"].get("annotations") or {}).get(BEFORE)
+        if seal is None or noted is None:
+            pod.remove()
+            pod.find()
+            return None
+        listener(f"Pod {pod.name} of an earlier attempt is there; going on with it")
+        content = json.loads(noted)
+        before = Before(
+            head=content["head"],
+            moved=frozenset(content["moved"]),
+            extension_schemas=tuple(content["extension_schemas"]),
+        )
+        return before, seal
+
+    def _start_upgrade(
+        self,
+        pod: AirflowPod,
+        goal: Release,
+        address: DatabaseAddress,
+        keys: Secret,
+        settings: Mapping[str, str],
+        before: Before,
+    ) -> Fernet:
+        seal = Fernet.generate_key()
+        inside = self._options.seen_from_inside(address).seeing(*before.extension_schemas)
+        variables = environment_of(goal, inside, keys, settings, Secret(seal.decode()))
+        if goal.number[0] == 2:
+            variables[OPTIONS] = " ".join(UPGRADE_OPTIONS)
+        noted = dataclasses.asdict(before) | {"moved": sorted(before.moved)}
+        manifest = pod_manifest(
+            pod.name,
+            pod.labels,
+            variables,
+            upgrade_command(goal),
+            self._options.image_of(goal),
+            self._options,
+            annotations={BEFORE: json.dumps(noted)},
+        )
+        try:
+            pod.start(manifest, variables)
+        except MigrationError:
+            pod.remove()
+            raise
+        return Fernet(seal)
+
+    def _begin(self, purpose: str, release: Release, token: str) -> AirflowPod:
+        """Make the pod the one that `stop` ends."""
+        if self._stopped:
+            raise ToolError("stopped before it began", where=f"pod for {purpose}", remedy="Start the task again")
+        labels = {PURPOSE: purpose, RELEASE: release.version, DATABASE: token}
+        self._pod = AirflowPod(self._opened(), pod_name(purpose, release.version, token), labels)
+        return self._pod
+
+    def _opened(self) -> Cluster:
+        if self._cluster is None:
+            self._cluster = self._open_cluster()
+        return self._cluster
+
+    def _remove_ended(self, purpose: str) -> None:
+        """Remove what attempts have left that were killed; a pod that runs may be another migration's."""
+        selector = ",".join(f"{key}={value}" for key, value in {**MANAGED_BY, PURPOSE: purpose}.items())
+        for pod in self._opened().find(PODS, selector):
+            if pod["status"].get("phase") in ("Failed", "Succeeded"):
+                AirflowPod(self._opened(), pod["metadata"]["name"], _own_labels(pod)).remove()
+
+
+def _own_labels(pod: JsonObject) -> dict[str, str]:
+    return {key: value for key, value in pod["metadata"]["labels"].items() if key.startswith(f"{NAME}/")}
+
+
+def pod_name(purpose: str, release: str, token: str) -> str:
+    """The same for every attempt at the same work."""
+    return f"{NAME}-{purpose}-{release.replace('.', '-')}-{token}"
+
+
+def database_token(address: DatabaseAddress) -> str:
+    """Stands for a database in names and labels; a working database is one migration's own."""
+    text = json.dumps([address.host, address.port, address.database])
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _tell_of_loss(pod: AirflowPod, ended: Ended, listener: Listener) -> None:
+    if ended.exit_code == UNKNOWN_EXIT or ended.reason == "OOMKilled":
+        listener(f"Pod {pod.name} was ended by the cluster: {ended.reason}")
