@@ -17,6 +17,8 @@ from tests.kubernetes.fake.faults import Faults
 
 MANIFEST = Path(__file__).parents[2] / "docs" / "kubernetes" / "rbac.yaml"
 ACCOUNT = "airflow-migration"
+CALLS = pytest.StashKey[set[str]]()
+"""The calls that one migration makes, once `test_calls` has run."""
 REQUEST_TIMEOUT = 30
 
 
@@ -50,6 +52,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kubeconfig", help="run tests/kubernetes against this cluster, as its administrator")
     parser.addoption("--image", default="registry.k8s.io/pause:3.10", help="image of processes that do nothing")
     parser.addoption("--namespace", default="airflow-migration-tests", help="an existing namespace of that cluster")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the calls that one migration makes."""
+    calls = config.stash.get(CALLS, set())
+    if calls:
+        terminalreporter.section("calls to the Kubernetes API that one migration makes")
+        for call in sorted(calls, key=lambda call: call.split()[::-1]):
+            terminalreporter.line(call)
 
 
 @pytest.fixture(scope="session")

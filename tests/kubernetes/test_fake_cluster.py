@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kubernetes_asyncio
 import pytest
 from kubernetes import client, watch
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
@@ -91,8 +93,8 @@ def test_a_token_without_the_right_is_refused_by_name(cluster: ClusterUnderTest,
 
 
 def test_a_deployment_is_scaled_and_rolled(cluster: ClusterUnderTest, namespace: str) -> None:
-    apps, core = client.AppsV1Api(cluster.api), client.CoreV1Api(cluster.api)
-    client.AppsV1Api(cluster.admin).create_namespaced_deployment(namespace, workload("scheduler", replicas=2, A="1"))
+    apps, core = client.AppsV1Api(cluster.admin), client.CoreV1Api(cluster.api)
+    apps.create_namespaced_deployment(namespace, workload("scheduler", replicas=2, A="1"))
 
     def rolled(replicas: int) -> Any:
         found = apps.read_namespaced_deployment("scheduler", namespace)
@@ -116,10 +118,10 @@ def test_a_deployment_is_scaled_and_rolled(cluster: ClusterUnderTest, namespace:
 
 
 def test_a_stateful_set_is_scaled_and_rolled(cluster: ClusterUnderTest, namespace: str) -> None:
-    apps, core = client.AppsV1Api(cluster.api), client.CoreV1Api(cluster.api)
+    apps, core = client.AppsV1Api(cluster.admin), client.CoreV1Api(cluster.api)
     content = workload("worker", replicas=2)
     content["spec"]["serviceName"] = "worker"
-    client.AppsV1Api(cluster.admin).create_namespaced_stateful_set(namespace, content)
+    apps.create_namespaced_stateful_set(namespace, content)
 
     def ready() -> set[str]:
         found = core.list_namespaced_pod(namespace, label_selector="component in (worker)").items
@@ -219,6 +221,22 @@ def test_a_pod_that_cannot_start_says_why(cluster: ClusterUnderTest, namespace: 
     )
     events = until(lambda: core.list_namespaced_event(namespace, field_selector="involvedObject.name=no-node").items)
     assert events[0].reason == "FailedScheduling"
+
+
+def test_the_asynchronous_client_is_answered_too(cluster: ClusterUnderTest, namespace: str, shell: str) -> None:
+    client.CoreV1Api(cluster.api).create_namespaced_pod(namespace, pod("speaker", shell, "echo spoken"))
+    until(lambda: client.CoreV1Api(cluster.api).read_namespaced_pod("speaker", namespace).status.phase == "Succeeded")
+
+    async def read() -> tuple[list[str], str]:
+        configuration = kubernetes_asyncio.client.Configuration(host=cluster.url)
+        configuration.ssl_ca_cert = cluster.admin.configuration.ssl_ca_cert
+        configuration.api_key = {"BearerToken": f"Bearer {cluster.token}"}
+        async with kubernetes_asyncio.client.ApiClient(configuration) as api:
+            core = kubernetes_asyncio.client.CoreV1Api(api)
+            pods = await core.list_namespaced_pod(namespace, field_selector="status.phase=Succeeded")
+            return [each.metadata.name for each in pods.items], await core.read_namespaced_pod_log("speaker", namespace)
+
+    assert asyncio.run(read()) == (["speaker"], "spoken\n")
 
 
 def test_preconditions_of_a_delete_are_kept(cluster: ClusterUnderTest, namespace: str) -> None:
