@@ -57,6 +57,7 @@ class PreflightOperator(MigrationOperator):
             target=target,
             bin_path=settings().bin_path,
             listener=self.listen,
+            dumps_path=settings().dumps_path,
         )
         runtime = build_runtime(target, settings())
         self._running.add(runtime.stop)

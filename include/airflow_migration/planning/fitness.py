@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from psycopg import sql
 
@@ -15,7 +16,7 @@ from airflow_migration.metadata import draining, journal
 from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
-from airflow_migration.planning import homes, privileges, server_checks
+from airflow_migration.planning import dump_checks, homes, privileges, server_checks
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import NAME_BYTES, ServerDescription, database_exists
@@ -40,6 +41,7 @@ class Look:
     :param there: session in the source's database
     :param here: session in the target server's maintenance database
     :param servers: of source and target
+    :param dumps_path: where a dump would be written; None where it is not known here
     """
 
     plan: Plan
@@ -49,6 +51,7 @@ class Look:
     here: Session
     servers: tuple[ServerDescription, ServerDescription]
     bin_path: str | None
+    dumps_path: Path | None
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -70,6 +73,7 @@ def check(look: Look) -> Iterator[Finding]:
     ):
         yield from one(look)
     yield from within_limits(look.there, "space", lambda: _space(look))
+    yield from within_limits(look.there, "dump", lambda: _dump(look))
 
 
 def _blocker(check_id: str, summary: str, remedy: str) -> Finding:
@@ -272,6 +276,13 @@ def _programs(look: Look) -> Iterator[Finding]:
             find_tool(name, version, look.bin_path)
         except InvalidInputError as err:
             yield _blocker("client_programs", err.problem, err.remedy)
+
+
+def _dump(look: Look) -> Iterator[Finding]:
+    if look.plan.needs_dump and look.dumps_path is not None:
+        yield from dump_checks.check_room(look.there, look.dumps_path)
+    if look.plan.transfer == DUMP:
+        yield from dump_checks.check_dump(look.there, look.here, look.target.address.user)
 
 
 def _control(look: Look) -> Iterator[Finding]:

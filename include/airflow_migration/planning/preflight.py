@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from psycopg import IsolationLevel
 
@@ -47,9 +48,11 @@ def make_plan(
     target: Deployment,
     bin_path: str | None,
     listener: Listener,
+    dumps_path: Path | None = None,
 ) -> Plan:
     """Run every check and decide; changes nothing.
 
+    :param dumps_path: whose room is checked for the dump; None where it is not known here
     :raises InvalidInputError: a connection or param says something that cannot be done
     :raises PreflightError: a blocker was found; its sentences are in the error
     :raises ServerUnreachableError: a server does not answer
@@ -62,6 +65,7 @@ def make_plan(
         target=target,
         bin_path=bin_path,
         listener=listener,
+        dumps_path=dumps_path,
     )
     _refuse_blockers(plan.findings)
     return plan
@@ -76,6 +80,7 @@ def draw_plan(
     target: Deployment,
     bin_path: str | None,
     listener: Listener,
+    dumps_path: Path | None = None,
 ) -> Plan:
     """The same, with the blockers among the plan's findings instead of in an error.
 
@@ -127,7 +132,14 @@ def draw_plan(
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(
-            plan=plan, source=source, target=target, there=there, here=here, servers=servers, bin_path=bin_path
+            plan=plan,
+            source=source,
+            target=target,
+            there=there,
+            here=here,
+            servers=servers,
+            bin_path=bin_path,
+            dumps_path=dumps_path,
         )
         findings = list(fitness.check(look))
         # Without the owner's rights the questions to the tables would fail in words of their own.

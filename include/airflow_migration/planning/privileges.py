@@ -24,6 +24,9 @@ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
  ORDER BY 1
 """
 
+# pg_dump refuses to write a table of which it may see only some rows.
+_HIDDEN = "SELECT oid::regclass::text FROM pg_class WHERE relrowsecurity AND row_security_active(oid) ORDER BY 1"
+
 
 def alter_role(role: str) -> str:
     return f"ALTER ROLE {sql.Identifier(role).as_string()}"
@@ -69,4 +72,19 @@ def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
             count=len(unreadable),
             evidence=unreadable[:SHOWN],
             remedy="Use a login that may" + (", or set backup to false" if plan.transfer == CLONE else ""),
+        )
+    yield from find_hidden_rows(there, user)
+
+
+def find_hidden_rows(there: Session, user: str) -> Iterator[Finding]:
+    """Tables whose rows a dump by this role would not have."""
+    hidden = tuple(str(name) for (name,) in there.execute(_HIDDEN))
+    if hidden:
+        yield Finding(
+            check=PRIVILEGES,
+            severity="blocker",
+            summary=f'row security hides rows of the source from role "{user}", so it can make no dump',
+            count=len(hidden),
+            evidence=hidden[:SHOWN],
+            remedy=f"{alter_role(user)} BYPASSRLS, or use the login of the tables' owner",
         )

@@ -8,7 +8,8 @@ from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.releases import version_number
 from airflow_migration.planning.plan import DUMP, Plan
 from airflow_migration.postgres.address import Session
-from airflow_migration.postgres.databases import ServerDescription
+from airflow_migration.postgres.databases import ServerDescription, database_encoding
+from airflow_migration.postgres.dump import portable_encoding
 
 FLOORS = {"2.0.0": 9, "2.3.0": 10, "2.6.0": 11, "2.9.0": 12, "3.0.0": 13}
 """Airflow from this release on → oldest major version of PostgreSQL that it was ever said to run on (the table in
@@ -43,7 +44,7 @@ def check_servers(
     """
     yield from check_version(servers[1], plan.target_release)
     yield from _prepared(there)
-    yield from check_encoding(there)
+    yield from check_encoding(there, converted=plan.transfer == DUMP)
     yield from _collation_version(there)
     if plan.transfer == DUMP:
         yield from check_sorting(there, here)
@@ -89,11 +90,13 @@ def _prepared(there: Session) -> Iterator[Finding]:
         )
 
 
-def check_encoding(there: Session) -> Iterator[Finding]:
-    """Whether the source holds text as Airflow's migrations expect it."""
-    row = there.execute("SELECT current_setting('server_encoding')").fetchone()
-    encoding = str(row[0]) if row else ""
-    if encoding != "UTF8":
+def check_encoding(there: Session, *, converted: bool) -> Iterator[Finding]:
+    """Whether the target holds text as Airflow's migrations expect it.
+
+    :param converted: a dump makes UTF8 of the source's text where Postgres can
+    """
+    encoding = database_encoding(there)
+    if (portable_encoding(encoding) if converted else encoding) != "UTF8":
         yield Finding(
             check="encoding",
             severity="warning",

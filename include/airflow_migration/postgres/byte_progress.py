@@ -32,10 +32,8 @@ class ByteProgress:
         sizes: Mapping[str, int],
         listener: Listener,
         look: Callable[[int], int],
-        *,
-        interval: float = INTERVAL,
     ) -> None:
-        self._what, self._sizes, self._listener, self._look, self._interval = what, sizes, listener, look, interval
+        self._what, self._sizes, self._listener, self._look = what, sizes, listener, look
         self._total = sum(sizes.values())
         self._running: list[str] = []
         self._finished = self._told = 0
@@ -76,7 +74,7 @@ class ByteProgress:
             self._tell(self._total)
 
     def _watch(self) -> None:
-        while not self._end.wait(self._interval):
+        while not self._end.wait(INTERVAL):
             with self._lock:
                 finished, most = self._finished, sum(self._sizes[table] for table in self._running)
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from airflow_migration.progress import Listener, Progress
 
 _HARMLESS = re.compile(r'unrecognized configuration parameter "\w+"')
 """A newer pg_restore sets a parameter (transaction_timeout in 17) that an older server does not know."""
-_ROWS = re.compile(r"^(\d+); \d+ \d+ TABLE DATA (\S+ .*) \S+$")
+_ROWS = re.compile(r"^(\d+); \d+ \d+ TABLE DATA (.*)$")
 _AFTERWARDS = re.compile(r"^\d+; \d+ \d+ (INDEX|CONSTRAINT|FK CONSTRAINT|TRIGGER|ROW SECURITY|POLICY) ")
 _STARTED = re.compile(r'processing data for table "(.*)"$')
 _FINISHED = re.compile(r"finished item (\d+) TABLE DATA ")
@@ -163,7 +164,7 @@ def _run(
         def on_line(line: str) -> None:
             nonlocal harmless, made
             if match := _STARTED.search(line):
-                progress.started(match.group(1))
+                progress.started(_entry_of(match.group(1), sizes))
             elif match := _FINISHED.search(line):
                 name = items.get(match.group(1))
                 progress.finished(lambda table: table == name)
@@ -196,16 +197,21 @@ def _run(
 
 
 def _sizes(entries: list[str], manifest: Manifest) -> tuple[dict[str, int], dict[str, str]]:
-    """Bytes in the dump of each table, by the name that pg_restore prints, and that name by the entry's number."""
+    """Bytes in the dump of each table by schema, name and owner, and these by the entry's number."""
     by_number = {file.name.split(".")[0]: file.bytes for file in manifest.files}
     sizes: dict[str, int] = {}
     items: dict[str, str] = {}
     for entry in entries:
         if match := _ROWS.match(entry):
-            name = match.group(2).replace(" ", ".", 1)
-            items[match.group(1)] = name
-            sizes[name] = by_number.get(match.group(1), 0)
+            items[match.group(1)] = match.group(2)
+            sizes[match.group(2)] = by_number.get(match.group(1), 0)
     return sizes, items
+
+
+def _entry_of(printed: str, sizes: Mapping[str, int]) -> str:
+    """pg_restore lists ``public dag_run airflow`` and says ``public.dag_run`` later, both without quotes."""
+    start = printed.replace(".", " ", 1) + " "
+    return next((entry for entry in sizes if entry.startswith(start)), "")
 
 
 def _loading(address: DatabaseAddress) -> int:

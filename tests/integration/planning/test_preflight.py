@@ -650,7 +650,7 @@ def test_a_database_that_is_not_in_utf8(case: Case) -> None:
     assert not [each for each in case.plan().findings if each.check == "encoding"]
     # The names of the roles of these tests are none in Latin 1, so no plan is made of it.
     with case.superuser.on("in_latin1").connect() as there:
-        (encoding,) = server_checks.check_encoding(there)
+        (encoding,) = server_checks.check_encoding(there, converted=False)
     assert encoding.severity == "warning"
     assert "LATIN1" in encoding.summary
 
