@@ -6,13 +6,14 @@ import os
 import time
 from pathlib import Path
 
-import psycopg
 from psycopg import sql
 
 from airflow_migration.postgres.address import DatabaseAddress
 
-SAMPLE_BYTES = 32_000_000
-SECONDS = 1.5
+SAMPLES = (256_000, 1_024_000, 4_096_000, 16_384_000)
+"""Bytes of one sample after the other."""
+SECONDS = 0.3
+"""A sample that takes so long is long enough."""
 LINE = 32_000
 WRITTEN_BYTES = 16_000_000
 
@@ -22,30 +23,21 @@ COPY (SELECT line
         FROM (SELECT string_agg(md5(random()::text || n), '') AS line FROM generate_series(1, {parts}) n) once,
              generate_series(1, {lines}))
   TO STDOUT
-""").format(parts=LINE // 32, lines=SAMPLE_BYTES // LINE)
+""")
 
 
 def measure_link(address: DatabaseAddress) -> int:
-    """Bytes a second from the server to here; at most `SECONDS` and `SAMPLE_BYTES` are spent on it.
-
-    The first block is not counted: it waits for the server to begin.
-    """
+    """Bytes a second from the server to here, of a sample that is the larger the faster the link is."""
     with address.connect(autocommit=True) as conn:
-        arrived, began, now = 0, 0.0, 0.0
-        try:
-            with conn.cursor().copy(_SAMPLE) as sample:
-                for block in sample:
-                    now = time.monotonic()
-                    if not began:
-                        began = now
-                        continue
-                    arrived += len(block)
-                    if now - began > SECONDS:
-                        conn.cancel()
-                        break
-        except psycopg.errors.QueryCanceled:  # our own
-            conn.rollback()
-    return round(arrived / max(now - began, 1e-6))
+        for size in SAMPLES:
+            query = _SAMPLE.format(parts=LINE // 32, lines=size // LINE)
+            began = time.monotonic()
+            with conn.cursor().copy(query) as sample:
+                arrived = sum(len(block) for block in sample)
+            seconds = time.monotonic() - began
+            if seconds > SECONDS:
+                break
+    return round(arrived / seconds)
 
 
 def measure_folder(folder: Path) -> int:
