@@ -15,6 +15,7 @@ from airflow_migration.exceptions import OwnershipError, ToolError
 from airflow_migration.metadata import journal
 from airflow_migration.postgres import clone, databases
 from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.postgres.manifest import read_manifest, write_manifest
 from airflow_migration.steps import copy, quiesce
 from airflow_migration.steps.migration import Migration
 
@@ -303,3 +304,51 @@ def test_without_a_backup_nothing_is_left_and_that_can_be_repeated(paused: NewMi
     assert exists(migration.working)
     assert exists(migration.source.address)
     assert copy.discard_copies(migration, ignore) == copy.DiscardResult(dropped_database=None, removed_dump=None)
+
+
+@pytest.mark.parametrize("transfer", ["clone", "dump"])
+def test_a_dump_that_was_damaged_since_is_made_anew_before_it_is_used(paused: NewMigration, transfer: str) -> None:
+    migration = paused(transfer=transfer)
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    heard: list[str] = []
+    victim = next(path for path in sorted(migration.dump_path.glob("*.dat")) if path.stat().st_size > 1000)
+    victim.write_bytes(victim.read_bytes()[:-100])
+    if transfer == "dump":
+        copy.make_working_database(migration, lambda message: heard.append(str(message)))
+        assert contents(migration.working) == contents(migration.frozen)
+    else:
+        assert not copy.dump_frozen(migration, lambda message: heard.append(str(message))).reused
+    assert [line for line in heard if "made anew" in line and victim.name in line]
+    assert copy.dump_frozen(migration, ignore).reused
+
+
+def test_a_dump_tells_whose_it_is_and_no_secret(paused: NewMigration) -> None:
+    migration = paused(transfer="dump")
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    text = (migration.dump_path / "manifest.json").read_text()
+    manifest = read_manifest(migration.dump_path)
+    assert manifest.about["migration"] == migration.id
+    assert manifest.about["alembic_head"] == migration.plan.source_head
+    assert sum(file.bytes for file in manifest.files) == manifest.bytes
+    for deployment in (migration.source, migration.target):
+        assert deployment.address.password.reveal() not in text
+    assert migration.source.fernet_keys.reveal() not in text
+
+
+def test_what_is_no_dump_of_ours_is_never_removed(paused: NewMigration) -> None:
+    migration = paused(transfer="dump")
+    copy.clone_source(migration, ignore)
+    migration.dump_path.mkdir(parents=True)
+    theirs = migration.dump_path / "precious.txt"
+    theirs.write_text("precious")
+    with pytest.raises(OwnershipError, match=r"precious\.txt"):
+        copy.dump_frozen(migration, ignore)
+    theirs.unlink()
+    copy.dump_frozen(migration, ignore)
+    manifest = read_manifest(migration.dump_path)
+    write_manifest(migration.dump_path, replace(manifest, about={"migration": "another"}))
+    with pytest.raises(OwnershipError, match="not of this migration"):
+        copy.dump_frozen(migration, ignore)
+    assert migration.dump_path.exists()
