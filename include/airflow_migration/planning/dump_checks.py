@@ -59,9 +59,14 @@ def check_dump(there: Session, here: Session, target_role: str) -> Iterator[Find
 
 
 def check_room(there: Session, dumps_path: Path) -> Iterator[Finding]:
-    """Whether the dump fits into its folder."""
+    """Whether the dump fits into its folder, which need not exist yet."""
+    nearest = next(each for each in (dumps_path, *dumps_path.parents) if each.exists())
+    yield from judge_room(there, dumps_path, free=shutil.disk_usage(nearest).free)
+
+
+def judge_room(there: Session, dumps_path: Path, *, free: int) -> Iterator[Finding]:
+    """The same for so many free bytes."""
     needed = sum(read_table_sizes(there).values())
-    free = shutil.disk_usage(next(each for each in (dumps_path, *dumps_path.parents) if each.exists())).free
     try:
         require_room(needed, free)
     except InvalidInputError as err:

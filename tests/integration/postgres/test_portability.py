@@ -15,7 +15,7 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning import dump_checks, privileges
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import database_encoding
-from airflow_migration.postgres.dump import dump_database
+from airflow_migration.postgres.dump import dump_database, read_table_sizes
 from airflow_migration.postgres.manifest import read_manifest
 from airflow_migration.postgres.portability import Portability, compare, read_abilities
 from airflow_migration.postgres.process import Client
@@ -276,3 +276,14 @@ def test_rows_that_row_security_hides_stop_preflight_as_they_would_stop_the_dump
     assert finding.evidence == ("hidden",)
     with servers.source.connect() as conn:
         assert not list(privileges.find_hidden_rows(conn, servers.source.user))
+
+
+def test_room_for_the_dump_is_looked_at_where_it_will_be(servers: Servers, tmp_path: Path) -> None:
+    servers.write("CREATE TABLE t AS SELECT n FROM generate_series(1, 10) n")
+    with servers.source.connect() as there:
+        assert not list(dump_checks.check_room(there, tmp_path / "not" / "there yet"))
+        (blocker,) = dump_checks.judge_room(there, tmp_path, free=0)
+        assert blocker.severity == "blocker"
+        assert str(tmp_path) in blocker.summary
+        (warning,) = dump_checks.judge_room(there, tmp_path, free=sum(read_table_sizes(there).values()))
+        assert warning.severity == "warning"

