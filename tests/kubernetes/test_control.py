@@ -397,7 +397,7 @@ def test_the_check_names_every_right_that_is_missing(
 def test_pods_that_do_not_get_ready_are_named_with_their_reason(cluster: ClusterUnderTest, release: Release) -> None:
     release.install(replicas=0)
     release.workload("triggerer", image="registry.invalid/none:1")
-    control = control_in(cluster, ready_timeout=5)
+    control = control_in(cluster, ready_timeout=5 if cluster.fake else 60)
     with pytest.raises(NotReadyError, match=r"fresh-triggerer.*(ErrImagePull|ImagePullBackOff)"):
         restart(control)
 
