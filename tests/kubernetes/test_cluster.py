@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
@@ -58,11 +59,12 @@ def test_what_a_server_refuses_is_told_apart(reached: Cluster) -> None:
     reached.create(SECRETS, secret())
     with pytest.raises(AlreadyExistsError):
         reached.create(SECRETS, secret())
-    for refused in (
+    refusals: list[Callable[[], object]] = [
         lambda: reached.create(SECRETS, secret("Not a name")),
         lambda: reached.create(SECRETS, secret("two", a=f"{SHOWN}$")),
         lambda: reached.patch(SECRETS, "one", {"data": {"a": f"{SHOWN}$"}}),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(InvalidInputError) as caught:
             refused()
         assert SHOWN not in str(caught.value)

@@ -178,8 +178,14 @@ class Cluster:
     def _send(
         self, verb: str, resource: Resource, name: str, method: str, *, called: str = "", **more: Any
     ) -> JsonObject:
+        from urllib3.exceptions import HTTPError
+
+        where = self.where(resource, name or called)
         response = self._request(verb, resource, name, method, called=called, **more)
-        return _read(response.data, self.where(resource, name or called))
+        try:
+            return _read(response.data, where)
+        except HTTPError as err:
+            raise _unreachable(err, where) from None
 
     def _request(
         self,

@@ -26,7 +26,7 @@ STOPPED = f"{PREFIX}/stopped"
 """Annotation of a workload that was scaled to zero: the migration's token, and how many replicas it had."""
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 """Annotation of pods that `kubectl rollout restart` sets."""
-POLL = 1.0
+POLL = 0.5
 
 
 class NotReadyError(MigrationError):
