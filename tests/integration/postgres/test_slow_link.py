@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -221,6 +224,66 @@ def test_a_restore_whose_connection_is_cut_is_made_anew(
     with pytest.raises(ToolError) as caught:
         restore(there, tmp_path / "dump")
     assert caught.value.retryable
+    discard_partial(there, print)
+    restore(there, tmp_path / "dump")
+    with there.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM large").fetchone() == (50000,)
+
+
+ALONE = """
+import os, sys
+from pathlib import Path
+from tests.integration.postgres.test_slow_link import dump, restore
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.secret import Secret
+
+host, port, user, database, path, what = sys.argv[1:]
+address = DatabaseAddress(
+    host=host, port=int(port), user=user, password=Secret(os.environ["PASSWORD"]), database=database
+)
+{"dump": dump, "restore": restore}[what](address, Path(path))
+"""
+
+
+def killed(address: DatabaseAddress, path: Path, what: str, when: Callable[[], bool]) -> None:
+    """Does it in a process of its own, which is killed without a chance to tidy up."""
+    arguments = [address.host, str(address.port), address.user, address.database, str(path), what]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ALONE, *arguments],
+        env={**os.environ, "PASSWORD": address.password.reveal(), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not when():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.kill()
+    process.wait()
+
+
+def test_a_dump_killed_in_the_middle_is_made_anew_beside_what_it_left_running(
+    link: Callable[[float], Link], large: DatabaseAddress, tmp_path: Path
+) -> None:
+    path = tmp_path / "dump"
+    killed(link(6 * MEGABYTE).address(large), path, "dump", lambda: bool(list(tmp_path.glob("*.partial-*/*.dat*"))))
+    assert not path.exists()
+    dump(large, path)
+    verify_dump(path, 2)
+
+
+def test_a_restore_killed_in_the_middle_is_made_anew(
+    link: Callable[[float], Link], large: DatabaseAddress, tmp_path: Path
+) -> None:
+    dump(large, tmp_path / "dump")
+    there = large.on("killed in the middle")
+    create_empty(there, encoding="UTF8", comment="")
+
+    def loading() -> bool:
+        query = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database()"
+        with there.connect() as conn:
+            return conn.execute(query).fetchone() is not None
+
+    killed(link(6 * MEGABYTE).address(there), tmp_path / "dump", "restore", loading)
     discard_partial(there, print)
     restore(there, tmp_path / "dump")
     with there.connect() as conn:
