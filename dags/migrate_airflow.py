@@ -91,15 +91,31 @@ PARAMS = {
         title="Target database",
         description=(
             "Final name of the target's metadata database; empty takes the target connection's schema. A fresh"
-            " Airflow of that name is set aside, anything else of that name is a blocker."
+            " Airflow of that name is set aside (with data_only: filled), anything else of that name is a blocker."
         ),
         section="Where",
     ),
     "transfer": Param(
         "auto",
-        enum=["auto", "clone", "dump"],
+        enum=["auto", "clone", "dump", "data_only"],
         title="Transfer",
-        description="clone: within one server. dump: across two, by pg_dump and pg_restore. auto: looks.",
+        description=(
+            "clone: within one server. dump: across two, by pg_dump and pg_restore. auto: looks which of these."
+            " data_only: the rows of some tables go into the database that a fresh target of the same release has made."
+        ),
+        section="How",
+    ),
+    "tables": Param(
+        "default",
+        anyOf=[
+            {"type": "string", "enum": ["default"]},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        ],
+        title="Tables",
+        description=(
+            "With transfer data_only, the tables whose rows travel. default: history and settings, without users and"
+            " what the target makes itself. Or a list of tables, in which default and users stand for theirs."
+        ),
         section="How",
     ),
     "fernet": Param(

@@ -110,6 +110,13 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
         help="safe (default), all, or ids separated by commas; '' is none",
     )
     whole.add_argument("--transfer", choices=TRANSFERS, default=DEFAULTS.transfer)
+    whole.add_argument(
+        "--tables",
+        type=_chosen_tables,
+        default=DEFAULTS.tables,
+        metavar="WHICH",
+        help="with --transfer data_only: default, or tables separated by commas; default and users stand for theirs",
+    )
     whole.add_argument("--fernet", choices=FERNET, default=DEFAULTS.fernet)
     whole.add_argument("--target-database", metavar="NAME")
     whole.add_argument("--no-backup", action="store_true")
@@ -117,6 +124,10 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
 
 def _chosen_repairs(text: str) -> str | tuple[str, ...]:
     return text if text in repairs.CHOICES else tuple(each.strip() for each in text.split(",") if each.strip())
+
+
+def _chosen_tables(text: str) -> str | tuple[str, ...]:
+    return text if text == DEFAULTS.tables else tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
@@ -129,6 +140,7 @@ def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
             "history_days": given.history_days,
             "repairs": given.repairs,
             "transfer": given.transfer,
+            "tables": list(given.tables) if isinstance(given.tables, tuple) else given.tables,
             "fernet": given.fernet,
             "target_database": given.target_database,
             "backup": not given.no_backup,

@@ -11,6 +11,7 @@ from psycopg import sql
 from airflow_migration.metadata.repairs.catalog import ON_SEARCH_PATH, read_tables
 from airflow_migration.metadata.repairs.dropped import REPAIR as DROPPED
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows, moved_rows
+from airflow_migration.metadata.staying import NOTHING, Staying
 from airflow_migration.metadata.tables import DEFAULT_POOL, RENAMED
 from airflow_migration.postgres.address import Session
 
@@ -61,6 +62,8 @@ class Counts:
 
     :param moved: where the repairs put rows
     :param stayed: rows of the clone's tables that history_days left behind
+    :param left_out: tables of the clone that stay behind → why
+    :param cleared: table → rows of which a column became NULL, as what it names stays behind
     :param cascaded: task reschedules that Airflow deleted with task instances that it moved
     :param pool_added: the default pool is new
     :param from_head: alembic head of the clone
@@ -71,13 +74,17 @@ class Counts:
     after: Mapping[str, int]
     moved: tuple[SideTable, ...]
     stayed: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    cleared: Mapping[str, int] = field(default_factory=dict)
     cascaded: int = 0
     pool_added: bool = False
     from_head: str
     to_head: str
 
     def name_after(self, table: str) -> str | None:
-        """What a table of the clone is called in the working database; None where it is gone."""
+        """What a table of the clone is called in the working database; None where it is gone, or stays behind."""
+        if table in self.left_out:
+            return None
         if table in self.after:
             return table
         renamed = RENAMED.get(table)
@@ -111,7 +118,12 @@ class Counts:
 
 
 def count(
-    clone: Session, working: Session, migration_id: str, heads: tuple[str, str], kept: Mapping[str, sql.Composable]
+    clone: Session,
+    working: Session,
+    migration_id: str,
+    heads: tuple[str, str],
+    kept: Mapping[str, sql.Composable],
+    staying: Staying = NOTHING,
 ) -> Counts:
     """Count both databases.
 
@@ -125,6 +137,8 @@ def count(
         after=after,
         moved=moved_by_repairs(clone, working, migration_id, before.keys() | after.keys() | RENAMED.keys()),
         stayed={table: before[table] - count_rows(clone, table, condition) for table, condition in kept.items()},
+        left_out=staying.tables,
+        cleared={table: count_rows(clone, table, _given(columns)) for table, columns in staying.columns.items()},
         pool_added=not _has_pool(clone) and _has_pool(working),
         from_head=heads[0],
         to_head=heads[1],
@@ -166,6 +180,10 @@ def count_rows(conn: Session, table: str, condition: sql.Composable | None = Non
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
+
+
+def _given(columns: Iterable[str]) -> sql.Composable:
+    return sql.SQL(" OR ").join(sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(name)) for name in columns)
 
 
 def archives(counts: Mapping[str, int]) -> tuple[SideTable, ...]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg import sql
+
 from airflow_migration.metadata import journal
+from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.postgres.address import Session
 
+INTRODUCE = "introduce_journal"
+"""Act in a database that was the target's before, and that is no copy: it has got the migration's journal."""
 POINT = "point_target"
 """Act in the working database itself: it has got, or is about to get, the target's name."""
 
@@ -57,3 +63,45 @@ def read_hand_over(conn: Session, migration_id: str, opened_at: datetime) -> Han
         last_run=int(str(detail.get("last_run", 0))),
         settings={str(name): str(value) for name, value in settings.items()} if isinstance(settings, dict) else {},
     )
+
+
+def introduce(conn: Session, copy: Session, migration_id: str) -> None:
+    """Give a target's own database the journal of a migration, as a copy of the source would have it; the caller
+    commits. What was opened anew since an earlier try counts.
+
+    :param copy: session on the frozen clone
+    """
+    there = conn.execute("SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,)).fetchone()
+    journal.make_up_to_date(conn)
+    row = copy.execute(
+        "SELECT target, opened_at, closed_at FROM airflow_migration.migration WHERE migration_id = %s", (migration_id,)
+    ).fetchone()
+    assert row is not None
+    conn.execute(
+        "INSERT INTO airflow_migration.migration (migration_id, state, target, opened_at, closed_at)"
+        " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (migration_id) DO UPDATE SET opened_at = excluded.opened_at",
+        (migration_id, journal.COPIED, *row),
+    )
+    conn.execute("DELETE FROM airflow_migration.paused_dag WHERE migration_id = %s", (migration_id,))
+    paused = copy.execute(
+        "SELECT dag_id, was_paused FROM airflow_migration.paused_dag WHERE migration_id = %s", (migration_id,)
+    ).fetchall()
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO airflow_migration.paused_dag (migration_id, dag_id, was_paused) VALUES (%s, %s, %s)",
+            [(migration_id, *each) for each in paused],
+        )
+    journal.record_act(conn, migration_id, INTRODUCE, {"new_schema": not (there and there[0])})
+
+
+def forget(conn: Session, migration_id: str) -> None:
+    """Undo of `introduce`, and of all that the migration has written beside it; the caller commits."""
+    made = journal.read_act(conn, migration_id, INTRODUCE) or {}
+    ours = [table for table, columns in read_tables(conn, SCHEMA).items() if "migration_id" in columns]
+    for table in sorted(ours, key=lambda name: name == "migration"):  # last, as others refer to it
+        conn.execute(
+            sql.SQL("DELETE FROM {} WHERE migration_id = %s").format(sql.Identifier(SCHEMA, table)), (migration_id,)
+        )
+    others = conn.execute("SELECT EXISTS (SELECT FROM airflow_migration.migration)").fetchone()
+    if made.get("new_schema") and not (others and others[0]):
+        conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from airflow_migration.metadata.history_rules import Rule, history_rules, kept_c
 from airflow_migration.metadata.repairs import ledger
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.postgres.address import Session
-from airflow_migration.postgres.references import ForeignKey, read_foreign_keys
+from airflow_migration.postgres.references import ForeignKey, parents_first, read_foreign_keys
 from airflow_migration.progress import Listener
 
 __all__ = ["FilteredTable", "HistoryCount", "HistoryResult", "count_history", "filter_history", "filtered_rows"]
@@ -80,7 +80,9 @@ def count_history(conn: Session, cutoff: datetime, tables: Collection[str] | Non
     }
 
 
-def filter_history(conn: Session, cutoff: datetime, migration_id: str, listener: Listener) -> HistoryResult:
+def filter_history(
+    conn: Session, cutoff: datetime, migration_id: str, listener: Listener, *, only: Collection[str] | None = None
+) -> HistoryResult:
     """Take out of the database what `history_rules` leaves behind, and write down how much that was.
 
     One transaction: after a kill either all of it is done or nothing. Done already: the first cutoff counts.
@@ -89,6 +91,7 @@ def filter_history(conn: Session, cutoff: datetime, migration_id: str, listener:
 
     :param conn: writable session on the working database, of the role that owns its tables
     :param cutoff: with a time zone
+    :param only: tables whose rows may go; None is all
     """
     started = time.monotonic()
     if conn.info.transaction_status != TransactionStatus.IDLE:
@@ -96,7 +99,9 @@ def filter_history(conn: Session, cutoff: datetime, migration_id: str, listener:
     with conn.transaction():
         reused = read_cutoff(conn, migration_id) is not None
         if not reused:
-            gone = _filter(conn, history_rules(conn, cutoff), listener)
+            rules = history_rules(conn, cutoff)
+            asked = {table: rule for table, rule in rules.items() if only is None or table in only}
+            gone = _filter(conn, asked, listener)
             _record(conn, migration_id, cutoff, gone)
     result = _result(conn, migration_id, started, reused)
     _vacuum(conn, [each.table for each in result.tables if each.rows])
@@ -158,11 +163,11 @@ def _filter(conn: Session, rules: Mapping[str, Rule], listener: Listener) -> dic
     """
     conn.execute(sql.SQL("SELECT set_config('work_mem', {}, true)").format(sql.Literal(_WORK_MEM)))
     keys = read_foreign_keys(conn)
-    order = _parents_first(rules, keys)
+    order = parents_first(rules, keys)
     total = count_rows(conn, "task_instance") + count_rows(conn, "dag_run")
     travel = sum(count_rows(conn, table, rules[table].travels("t")) for table in ("task_instance", "dag_run"))
-    # A table cannot be emptied while one that is not, out of our sight, points at it.
-    hidden = any(key.child is None and key.parent in rules for key in keys)
+    # A table cannot be emptied while one that is not points at it.
+    hidden = any(key.child not in rules and key.parent in rules for key in keys)
     listener(f"{travel:,} of {total:,} run(s) and task instance(s) travel")
     if travel * 2 < total and not hidden:
         return _rewrite(conn, order, rules, keys, listener)
@@ -241,19 +246,6 @@ def _delete(conn: Session, order: tuple[str, ...], rules: Mapping[str, Rule], li
 def _aside(number: int) -> sql.Identifier:
     """A temporary table whose name is never too long."""
     return sql.Identifier("pg_temp", f"airflow_migration_aside_{number}")
-
-
-def _parents_first(tables: Iterable[str], keys: Iterable[ForeignKey]) -> tuple[str, ...]:
-    """Tables in an order in which each comes after those that it points at."""
-    waiting = sorted(tables)
-    pairs = {(str(key.child), key.parent) for key in keys if key.child in waiting and key.parent in waiting}
-    order: list[str] = []
-    while waiting:
-        ready = [table for table in waiting if not any(c == table and p in waiting for c, p in pairs)]
-        # In a circle somebody has to be first; Postgres checks then.
-        order += ready or waiting[:1]
-        waiting = [table for table in waiting if table not in order]
-    return tuple(order)
 
 
 def _vacuum(conn: Session, tables: Collection[str]) -> None:

@@ -35,6 +35,8 @@ CREATE_WORKING = "create_working_database"
 BLOCK = "block_connections"
 SWAP = "swap_fernet_key"
 QUIET = "quiet_target"
+FILL = "fill_target"
+"""Act that tells that rows of the target's own database were replaced; they are kept in it."""
 ROLL_BACK = "roll_back"
 """Act that tells what the target, to which the database was handed over, loses by the roll back."""
 PLAN = "plan"
@@ -120,7 +122,8 @@ def _alone(conn: Session) -> Iterator[None]:
         ) from None
 
 
-def _make_up_to_date(conn: Session) -> None:
+def make_up_to_date(conn: Session) -> None:
+    """Make the journal's tables, or bring those of an earlier release up to date; the caller commits."""
     row = conn.execute(
         "SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = 'migration_state_check'"
         " AND conrelid = to_regclass('airflow_migration.migration')"
@@ -131,7 +134,7 @@ def _make_up_to_date(conn: Session) -> None:
 
 
 def _open(conn: Session, migration_id: str, target: str) -> None:
-    _make_up_to_date(conn)
+    make_up_to_date(conn)
     entry = read_entry(conn, migration_id)
     if entry is not None and entry.state not in (OPEN, RESUMED):
         raise InvalidInputError(
@@ -173,7 +176,7 @@ def begin_roll_back(conn: Session, migration_id: str) -> JournalEntry:
     if entry.state == ROLLED_BACK:
         return entry
     refuse_later(conn, migration_id)
-    _make_up_to_date(conn)
+    make_up_to_date(conn)
     with _alone(conn):
         set_state(conn, migration_id, ROLLING_BACK)
     return replace(entry, state=ROLLING_BACK)

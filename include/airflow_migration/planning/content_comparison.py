@@ -13,9 +13,10 @@ from airflow_migration.metadata.encrypted_columns import present_columns
 from airflow_migration.metadata.fingerprints import Dialect, agree, read_xcoms_leniently
 from airflow_migration.metadata.kept_meanings import Meaning, meaning_of
 from airflow_migration.metadata.releases import applied_revisions
-from airflow_migration.metadata.repairs.catalog import Column, read_tables
+from airflow_migration.metadata.repairs.catalog import Column, Tables, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA, changed_rows
 from airflow_migration.metadata.shapes import Relation, Shape, Shaped, shape_of
+from airflow_migration.metadata.staying import NOTHING, Staying
 from airflow_migration.metadata.tables import DEFAULT_POOL, Removal, growth_of, removal_of
 from airflow_migration.planning.conf_comparison import Confs, compare_confs
 from airflow_migration.planning.repaired_comparison import differences_from_repairs
@@ -100,12 +101,13 @@ class Contents:
         counts: Counts,
         migration_id: str,
         kept: Mapping[str, sql.Composable],
+        staying: Staying = NOTHING,
     ) -> None:
         """:param kept: table → which of the clone's rows travel, as SQL over `t`; all of those it does not name"""
         self.clone, self.working, self.counts, self.migration_id = clone, working, counts, migration_id
         self.kept = kept
         self.dialect = agree(clone, working)
-        self.before, self.after = read_tables(clone), read_tables(working)
+        self.before, self.after = (_without(read_tables(conn), staying.columns) for conn in (clone, working))
         self.aside = read_tables(working, SCHEMA)
         self.keys = _primary_keys(clone)
         self.crossed = applied_revisions(counts.to_head) - applied_revisions(counts.from_head)
@@ -303,6 +305,13 @@ class Contents:
             cause=removal.cause if removal is not None and after is not None else "",
             growth=self._growth(after or table),
         )
+
+
+def _without(tables: Tables, columns: Mapping[str, tuple[str, ...]]) -> Tables:
+    return {
+        table: {name: column for name, column in has.items() if name not in columns.get(table, ())}
+        for table, has in tables.items()
+    }
 
 
 def _shaped(

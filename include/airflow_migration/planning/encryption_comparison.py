@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 from airflow_migration.metadata.encryption import UNREADABLE, Condition, digest_of, read_values
@@ -70,20 +70,28 @@ def compare_encryption(
     clone_keys: Secret,
     target_keys: Secret,
     cleared: Set[tuple[str, str, str]] = frozenset(),
+    left_out: Collection[str] = (),
 ) -> EncryptionComparison:
     """Decrypt every value on both sides and compare.
 
     :param cleared: table, row key and column of what a repair has cleared
+    :param left_out: tables that stay behind; what the working database has under their names is not compared
     :raises InvalidInputError: one of the keys is not a Fernet key
     """
     salt = secrets.token_bytes(32)
-    before = {v.where: (digest_of(v, salt), v.condition, str(v)) for v in read_values(clone, clone_keys)}
+    before = {
+        v.where: (digest_of(v, salt), v.condition, str(v))
+        for v in read_values(clone, clone_keys)
+        if v.table not in left_out
+    }
     gone = _take_cleared(before, cleared)
     seen = encrypted = readable = equal = 0
     different: list[str] = []
     unreadable: list[str] = []
     unreadable_before: list[str] = []
     for value in read_values(working, target_keys):
+        if value.table in left_out:
+            continue
         seen += 1
         digest, condition, _ = before.pop(value.where, ("", "plain", ""))
         encrypted += value.condition in _ENCRYPTED

@@ -16,7 +16,8 @@ from airflow_migration.metadata import draining, journal
 from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
-from airflow_migration.planning import dump_checks, homes, privileges, server_checks
+from airflow_migration.planning import dump_checks, fresh_target, homes, privileges, server_checks
+from airflow_migration.planning.options import DATA_ONLY
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import NAME_BYTES, ServerDescription, database_exists
@@ -56,16 +57,16 @@ class Look:
 
 def check(look: Look) -> Iterator[Finding]:
     """Every finding; `ok` ones only where the answer itself is worth reading."""
+    goes_to = (
+        (_fresh_target,) if look.plan.in_place else (_target_database, _schemas, _target_privileges, _server_versions)
+    )
     for one in (
         _journal,
         _target_name,
-        _target_database,
+        *goes_to,
         _own_names,
-        _schemas,
         _source_privileges,
-        _target_privileges,
         _foreign_sessions,
-        _server_versions,
         _servers,
         _programs,
         _control,
@@ -128,6 +129,10 @@ def _target_database(look: Look) -> Iterator[Finding]:
     )
 
 
+def _fresh_target(look: Look) -> Iterator[Finding]:
+    yield from fresh_target.check_target(look.plan, look.there, look.here, look.target)
+
+
 def _target_name(look: Look) -> Iterator[Finding]:
     name = look.plan.target_database
     if len(name.encode()) > NAME_BYTES:
@@ -146,10 +151,9 @@ def _target_name(look: Look) -> Iterator[Finding]:
 
 def _own_names(look: Look) -> Iterator[Finding]:
     """Names that we are going to use must be free, or be ours from an earlier try."""
-    names = [
-        (look.there, look.plan.frozen_database, "create_frozen_clone"),
-        (look.here, look.plan.working_database, "create_working_database"),
-    ]
+    names = [(look.there, look.plan.frozen_database, "create_frozen_clone")]
+    if not look.plan.in_place:
+        names.append((look.here, look.plan.working_database, "create_working_database"))
     for session, name, act in names:
         if database_exists(session, name) and journal.read_act(look.there, look.plan.migration_id, act) is None:
             yield _blocker(
@@ -271,6 +275,8 @@ def _programs(look: Look) -> Iterator[Finding]:
         wanted += [("pg_dump", newer), ("pg_restore", newer)]
     elif look.plan.needs_dump:
         wanted.append(("pg_dump", look.servers[0].version))
+    if look.plan.in_place:
+        wanted.append(("pg_restore", look.servers[0].version))
     for name, version in wanted:
         try:
             find_tool(name, version, look.bin_path)
@@ -347,9 +353,11 @@ def _in_flight(look: Look) -> Iterator[Finding]:
 
 def _space(look: Look) -> Iterator[Finding]:
     size = look.plan.source_size
-    copies = (
-        "2.5 times that" if look.plan.transfer == CLONE else "that on the source's and 1.5 times that on the target's"
-    )
+    copies = {
+        CLONE: "2.5 times that",
+        DUMP: "that on the source's and 1.5 times that on the target's",
+        DATA_ONLY: "that on the source's, and on the target's what the tables have that travel",
+    }[look.plan.transfer]
     rows = look.there.execute(_SIZES).fetchall()
     yield Finding(
         check="space",

@@ -12,6 +12,7 @@ from airflow_migration.planning.content_comparison import ContentComparison
 
 STAYED = "history_days; stays in the frozen clone"
 NULLED = "conf is NULL, as JSON cannot hold it (e39a26ac59f6, 3.0.0); in the frozen clone"
+CLEARED = "author is NULL, as users do not travel; in the frozen clone"
 CASCADED = "deleted by Airflow with task instances that it moved (ON DELETE CASCADE)"
 
 
@@ -81,6 +82,8 @@ def _entry(
     content: ContentComparison | None,
     changed: Sequence[ChangedRows],
 ) -> LedgerEntry:
+    if table in counts.left_out:
+        return stays_behind(table, counts.before[table], counts.left_out[table])
     after = counts.name_after(table)
     rows_in, rows_out = counts.before[table], counts.after[after] if after else 0
     causes = _left(counts, table, after)
@@ -97,8 +100,29 @@ def _entry(
             for each in changed
             if each.origin in {table, after}
         ),
-        nulled=(Cause(cause=NULLED, rows=content.nulled),) if content is not None and content.nulled else (),
+        nulled=tuple(
+            cause
+            for cause in (
+                Cause(cause=NULLED, rows=content.nulled if content is not None else 0),
+                Cause(cause=CLEARED, rows=counts.cleared.get(table, 0)),
+            )
+            if cause.rows
+        ),
         unaccounted=rows_in - rows_out - sum(cause.rows for cause in causes),
+    )
+
+
+def stays_behind(table: str, rows: int, cause: str) -> LedgerEntry:
+    """The entry of a table that does not travel; what the target has under its name is the target's own."""
+    return LedgerEntry(
+        table=table,
+        table_after=None,
+        rows_in=rows,
+        rows_out=0,
+        causes=(Cause(cause=cause, rows=rows),) if rows else (),
+        changed=(),
+        nulled=(),
+        unaccounted=0,
     )
 
 

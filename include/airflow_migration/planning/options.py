@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.metadata.table_choice import DEFAULT
 from airflow_migration.planning import cron_timetables
 from airflow_migration.planning.keys import FERNET
 from airflow_migration.planning.repairs import SAFE, allowed
 
-TRANSFERS = ("auto", "clone", "dump")
+DATA_ONLY = "data_only"
+TRANSFERS = ("auto", "clone", "dump", DATA_ONLY)
 PREVIOUSLY_ACTIVE = "previously_active"
-LISTS = ("repairs", "unpause")
+LISTS = ("repairs", "tables", "unpause")
 """Params that may be a list."""
 LONGEST = 36_500
 """Days."""
@@ -24,6 +26,8 @@ class Options:
     """Params of ``migrate_airflow``, each as it is named there.
 
     :param target_database: None is the target connection's own database
+    :param tables: of transfer ``data_only``: ``default``, or tables that travel, in which ``default`` and ``users``
+        stand for theirs
     :param history_days: only runs newer than this travel; None is all
     :param repairs: ``safe``, ``all``, or ids of the repairs that may run
     :param drain_timeout: seconds
@@ -34,6 +38,7 @@ class Options:
     target_conn_id: str = "migration_target"
     transfer: str = "auto"
     target_database: str | None = None
+    tables: str | tuple[str, ...] = DEFAULT
     fernet: str = "swap"
     history_days: int | None = None
     backup: bool = True
@@ -63,6 +68,7 @@ class Options:
         options._require("fernet", FERNET)
         options._require("cron_timetable", cron_timetables.CHOICES)
         options._require_days()
+        options._require_tables()
         allowed(options.repairs)
         options._require("on_drain_timeout", ("fail", "proceed"))
         if isinstance(options.unpause, str):
@@ -76,6 +82,21 @@ class Options:
                 f"history_days is {days!r}",
                 where="params of the run",
                 remedy=f"Use a whole number of days from 0 to {LONGEST}, or null for all history",
+            )
+
+    def _require_tables(self) -> None:
+        if self.tables == DEFAULT:
+            return
+        named = isinstance(self.tables, tuple) and all(isinstance(name, str) and name for name in self.tables)
+        if not named or not self.tables:
+            raise InvalidInputError(
+                f"tables is {self.tables!r}", where="params of the run", remedy=f"Use {DEFAULT}, or a list of tables"
+            )
+        if self.transfer != DATA_ONLY:
+            raise InvalidInputError(
+                f"tables is given, but transfer is {self.transfer}, with which the whole database travels",
+                where="params of the run",
+                remedy=f"Leave tables out, or set transfer to {DATA_ONLY}",
             )
 
     def _require(self, name: str, allowed: tuple[str, ...]) -> None:

@@ -8,15 +8,23 @@ from airflow_migration.metadata.other_schemas import OtherTable, count_other, re
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.shapes import Relation, Shaped, shape_of
 from airflow_migration.planning.content_comparison import ContentComparison
-from airflow_migration.planning.loss_ledger import LedgerEntry
+from airflow_migration.planning.loss_ledger import LedgerEntry, stays_behind
 from airflow_migration.planning.row_comparison import RowComparison, Side
 from airflow_migration.postgres.address import Session
 
 
 def compare_others(
-    clone: Session, working: Session, dialect: Dialect
+    clone: Session, working: Session, dialect: Dialect, staying: str = ""
 ) -> tuple[tuple[ContentComparison, ...], tuple[LedgerEntry, ...]]:
-    """All of them whose schema has come along; one of a database that was upgraded by itself need not have."""
+    """All of them whose schema has come along; one of a database that was upgraded by itself need not have.
+
+    :param staying: why none of them travels; empty where they do
+    """
+    if staying:
+        return (), tuple(
+            stays_behind(str(table), count_other(clone, table.identifier), staying)
+            for table in read_other_tables(clone)
+        )
     there, schemas = {str(table): table for table in _in_sight(working)}, read_schemas(working)
     contents, ledger = [], []
     for table in read_other_tables(clone):

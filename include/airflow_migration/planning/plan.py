@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.staying import NOTHING, Staying
+from airflow_migration.metadata.table_choice import TableChoice
 from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
@@ -16,6 +19,7 @@ from airflow_migration.progress import amount
 
 CLONE = "clone"
 DUMP = "dump"
+OTHER_SCHEMAS = "transfer data_only takes Airflow's own schema"
 _KEY_SENTENCES = {
     SWAP: "The target gets the source's fernet key.",
     REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
@@ -31,11 +35,11 @@ class Plan:
     """The decisions of one migration.
 
     :param token: stands for the migration in names of databases and files
-    :param transfer: ``clone`` or ``dump``, resolved
+    :param transfer: ``clone``, ``dump`` or ``data_only``, resolved
     :param fernet: ``swap``, ``reencrypt`` or ``keep``, resolved
     :param repairs: ids of those that may run
     :param frozen_database: copy of the source on its own server, never changed
-    :param working_database: becomes `target_database` at the end
+    :param working_database: becomes `target_database` at the end; with ``data_only`` it is that from the start
     :param set_aside_as: name that the fresh database which has the target's name now will get
     :param users_schema: where the source has its FAB tables, if not among Airflow's others
     :param source_size: bytes
@@ -44,6 +48,7 @@ class Plan:
     :param cron_data_intervals: what the target's setting has to be; None leaves it as it is
     :param history_cutoff: runs before this moment (ISO 8601) stay behind; None where all travel
     :param settings: settings that the target needs and does not have, as environment variables
+    :param tables: which of them travel; None where the whole database does
     """
 
     migration_id: str
@@ -73,10 +78,38 @@ class Plan:
     settings: dict[str, str] = field(default_factory=dict)
     users_schema: str | None = None
     target_cluster: str | None = None
+    tables: TableChoice | None = None
 
     @property
     def needs_dump(self) -> bool:
-        return self.transfer == DUMP or self.options.backup
+        return self.transfer != CLONE or self.options.backup
+
+    @property
+    def in_place(self) -> bool:
+        """Rows alone go into the database that the target has, and no other is made."""
+        return self.tables is not None
+
+    @property
+    def choice(self) -> TableChoice:
+        """The tables of a migration that is `in_place`."""
+        assert self.tables is not None
+        return self.tables
+
+    def travels(self, table: str) -> bool:
+        """Whether a table of the source does, if it has it."""
+        return self.tables is None or table in self.tables.travel
+
+    @property
+    def staying(self) -> Staying:
+        """What of the source stays behind."""
+        if self.tables is None:
+            return NOTHING
+        return Staying(tables=self.tables.left_out, columns=self.tables.cleared, schemas=OTHER_SCHEMAS)
+
+    @property
+    def history_moment(self) -> datetime | None:
+        """`history_cutoff`, to be compared with."""
+        return None if self.history_cutoff is None else datetime.fromisoformat(self.history_cutoff)
 
     @property
     def label(self) -> str:
@@ -98,6 +131,8 @@ class Plan:
             Finding(**(finding | {name: tuple(finding.get(name, ())) for name in ("evidence", "hops")}))
             for finding in values["findings"]
         )
+        if values.get("tables") is not None:
+            values["tables"] = TableChoice.from_json(values["tables"])
         return cls(**values)
 
     def in_words(self) -> str:
@@ -122,17 +157,30 @@ class Plan:
             return "logical dates keep the meaning that they had on the source"
         return "a cron's runs are named for the moment at which they start"
 
+    def _copying(self) -> Iterator[str]:
+        if self.tables is not None:
+            names = ", ".join(self.tables.travel)
+            yield f"{len(self.tables.travel)} table(s) of the clone are dumped, rows only: {names}."
+            yield "The target's processes are brought to rest."
+            yield (
+                f"In `{self.target_database}` the target's own rows of these tables are kept in schema"
+                " `airflow_migration`, and the dumped rows take their place. No other table is touched."
+            )
+            return
+        if self.needs_dump:
+            yield f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."
+        way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
+        yield f"The working database `{self.working_database}` is made {way}."
+
     def _sentences(self) -> list[str]:
         options = self.options
-        way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
         path = " → ".join([self.source_release, *(hop.release for hop in self.hops)])
         sentences = [
             f"All DAGs of the source are paused ({self.active_dags} are active now; they are remembered).",
             f"Running tasks may end: {self.in_flight} are in flight now; the wait is at most"
             f" {options.drain_timeout} s, then the run will {options.on_drain_timeout}.",
             f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
-            *([f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."] if self.needs_dump else []),
-            f"The working database `{self.working_database}` is made {way}.",
+            *self._copying(),
             *([_HISTORY_SENTENCE.format(self.history_cutoff)] if self.history_cutoff else []),
             _KEY_SENTENCES[self.fernet],
             f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
@@ -143,7 +191,10 @@ class Plan:
             sentences.append("The source's database becomes read-only.")
         if self.set_aside_as:
             sentences.append(f"The target's fresh database is set aside as `{self.set_aside_as}`.")
-        sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
+        if self.in_place:
+            sentences.append("The target is started again.")
+        else:
+            sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
         if self.settings:
             setting = f"{IN_WORDS} = {self.cron_data_intervals}"
             sentences.append(f"Before that the target gets `{setting}`: {self._naming()}.")

@@ -14,13 +14,14 @@ from airflow_migration.exceptions import InvalidInputError, MigrationError, Pref
 from airflow_migration.metadata import checks, draining, journal, pausing, releases
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
+from airflow_migration.metadata.table_choice import choose_tables
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import continuity, cron_timetables, fitness, history, repairs
+from airflow_migration.planning import continuity, cron_timetables, fitness, fresh_target, history, repairs
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
 from airflow_migration.planning.log_checks import check_logs
-from airflow_migration.planning.options import Options
+from airflow_migration.planning.options import DATA_ONLY, Options
 from airflow_migration.planning.plan import CLONE, DUMP, Plan, frozen_name, set_aside_name, working_name
 from airflow_migration.planning.users_and_roles import check_users
 from airflow_migration.postgres.address import Session
@@ -95,13 +96,15 @@ def draw_plan(
         users_schema = see_users(there, source, head)
         if control_run is not None:
             _refuse_control_database(there, control_run)
-        goal = _goal(target)
-        naming = cron_timetables.read_naming(there, head)
-        hops = plan_hops(head, goal.version)
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
+        in_place = transfer == DATA_ONLY
+        goal = fresh_target.goal_of(head, source, target) if in_place else _goal(target)
+        naming = cron_timetables.read_naming(there, head)
+        hops = plan_hops(head, goal.version)
         keys = keys_of(source, target, options.fernet)
         token = journal.read_token(there, migration_id)
+        name = options.target_database or target.address.database
         plan = Plan(
             migration_id=migration_id,
             token=token,
@@ -118,8 +121,8 @@ def draw_plan(
             source_server=_server_name(source, servers[0]),
             target_server=_server_name(target, servers[1]),
             frozen_database=frozen_name(source.address.database, token),
-            working_database=working_name(_target_name(options, target), token),
-            target_database=_target_name(options, target),
+            working_database=name if in_place else working_name(name, token),
+            target_database=name,
             set_aside_as=None,
             source_size=database_size(there, source.address.database),
             active_dags=_active(there, migration_id),
@@ -129,6 +132,7 @@ def draw_plan(
             history_cutoff=history.cutoff_of(options.history_days),
             users_schema=users_schema,
             target_cluster=servers[1].cluster,
+            tables=choose_tables(there, head, options.tables) if in_place else None,
         )
         _refuse_same_database(plan, servers)
         look = fitness.Look(
@@ -150,7 +154,8 @@ def draw_plan(
             findings += check_rows(there, hops)
             findings += checks.within_limits(there, "catch_up", lambda: continuity.check(there, plan))
             findings += checks.within_limits(there, "log_folder", lambda: check_logs(there, source, target))
-            findings += checks.within_limits(there, "users_and_roles", lambda: check_users(there, goal, target))
+            if plan.travels("ab_user"):
+                findings += checks.within_limits(there, "users_and_roles", lambda: check_users(there, goal, target))
             findings += checks.within_limits(
                 there, "history_days", lambda: history.check(there, plan.history_cutoff, kept=options.backup)
             )
@@ -202,10 +207,6 @@ def finding_json(finding: Finding) -> dict[str, object]:
 
 def _goal(target: Deployment) -> Release:
     return releases.release(target.airflow_version) if target.airflow_version else releases.newest()
-
-
-def _target_name(options: Options, target: Deployment) -> str:
-    return options.target_database or target.address.database
 
 
 def _server_name(deployment: Deployment, server: ServerDescription) -> str:

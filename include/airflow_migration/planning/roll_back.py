@@ -13,14 +13,14 @@ from airflow_migration.metadata import journal, pausing
 from airflow_migration.metadata.draining import read_in_flight
 from airflow_migration.metadata.fencing import FENCE
 from airflow_migration.metadata.hand_over import HandOver, count_runs_since, read_hand_over
-from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, QUIET, ROLL_BACK, SWAP
+from airflow_migration.metadata.journal import CREATE_FROZEN, CREATE_WORKING, FILL, QUIET, ROLL_BACK, SWAP
 from airflow_migration.planning.options import refuse_unknown
 from airflow_migration.planning.plan import label_of, set_aside_name
 from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
 from airflow_migration.postgres.databases import database_exists, describe_server
 from airflow_migration.progress import Listener
 
-READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, SWAP, QUIET, ROLL_BACK)
+READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, FILL, SWAP, QUIET, ROLL_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class RollBackPlan:
     :param set_aside_as: name that a fresh database of the target has, if there was one
     :param touches_target: the target's settings or its database may have been changed
     :param handed_over: the database with the target's name is the migration's
+    :param filled: rows of the target's own database were replaced, or were about to be (transfer ``data_only``)
     :param lost_runs: DAG runs that the target has made since, and that are lost
     :param running: task instances that run on the target now
     :param active_dags: DAGs of the source that were active before the migration
@@ -90,6 +91,7 @@ class RollBackPlan:
     fenced: bool
     active_dags: int
     target_cluster: str | None = None
+    filled: bool = False
 
     @property
     def migration_id(self) -> str:
@@ -124,7 +126,10 @@ class RollBackPlan:
             )
         if self.touches_target:
             yield "The target's settings become what they were, but for what somebody else has changed since."
-            yield f"A fresh database that had the name `{self.target_database}` gets it back; the target is restarted."
+            if self.filled:
+                yield f"`{self.target_database}` has the rows again that the target had in it; the target is restarted."
+            else:
+                yield f"A fresh database that was named `{self.target_database}` is so again; the target is restarted."
         if self.fenced:
             yield "The source's database can be written again."
         yield f"Exactly the DAGs that were active on the source are unpaused ({self.active_dags})."
@@ -201,12 +206,13 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         working_database=_name(acts[CREATE_WORKING]),
         set_aside_as=set_aside_name(target_database, token),
         # An earlier try, which was killed, has found it handed over.
-        touches_target=any(acts[act] is not None for act in (SWAP, QUIET, ROLL_BACK)),
+        touches_target=any(acts[act] is not None for act in (FILL, SWAP, QUIET, ROLL_BACK)),
         handed_over=False,
         lost_runs=0,
         running=0,
         fenced=acts[FENCE] is not None,
         active_dags=len(pausing.read_active(there, migration_id)),
+        filled=acts[FILL] is not None,
         target_cluster=None if names.get("target_cluster") is None else str(names["target_cluster"]),
     )
 

@@ -16,6 +16,7 @@ from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.repairs.ledger import changed_rows
 from airflow_migration.metadata.repairs.sequences import behind_sequences
 from airflow_migration.metadata.repairs.undecryptable import cleared_values
+from airflow_migration.metadata.staying import NOTHING, Staying
 from airflow_migration.planning.content_comparison import ContentComparison, Contents
 from airflow_migration.planning.encryption_comparison import EncryptionComparison, compare_encryption
 from airflow_migration.planning.loss_ledger import Cause, LedgerEntry, keep_ledger
@@ -108,6 +109,7 @@ def verify(  # noqa: PLR0913
     settings: Mapping[str, str],
     listener: Listener,
     kept: Mapping[str, sql.Composable] | None = None,
+    staying: Staying = NOTHING,
 ) -> VerificationResult:
     """Compare the frozen clone with the upgraded working database; adds rows to its `log` and nothing else.
 
@@ -121,6 +123,7 @@ def verify(  # noqa: PLR0913
     :param runtime: where the target's own commands run; None asks none of them
     :param settings: ``AIRFLOW__…`` variables for the target's own commands
     :param kept: table → which of the clone's rows have travelled, as SQL over `t`; all of those it does not name
+    :param staying: what of the clone was to stay behind
     :raises InvalidInputError: a key is not a Fernet key, or one of the databases is not Airflow's
     """
     started = time.monotonic()
@@ -128,15 +131,18 @@ def verify(  # noqa: PLR0913
         expected=find_release(target_release).head, found=read_head(working), source=read_head(clone)
     )
     listener(f"Comparing {clone.info.dbname} ({heads.source}) with {working.info.dbname} ({heads.found})")
-    counts = count(clone, working, migration_id, (heads.source, heads.found), kept or {})
-    looked_at = Contents(clone, working, counts, migration_id, kept or {})
+    kept = {table: condition for table, condition in (kept or {}).items() if table not in staying.tables}
+    counts = count(clone, working, migration_id, (heads.source, heads.found), kept, staying)
+    looked_at = Contents(clone, working, counts, migration_id, kept, staying)
     contents = _compare(looked_at, listener)
     by_table = {content.table: content for content in contents}
     ledger = keep_ledger(counts, by_table, changed_rows(working, migration_id))
-    other_contents, other_entries = compare_others(clone, working, looked_at.dialect)
+    other_contents, other_entries = compare_others(clone, working, looked_at.dialect, staying.schemas)
     contents, ledger = (*contents, *other_contents), (*ledger, *other_entries)
     _tell_ledger(ledger, listener)
-    encrypted = compare_encryption(clone, working, clone_keys, target_keys, cleared_values(working, migration_id))
+    encrypted = compare_encryption(
+        clone, working, clone_keys, target_keys, cleared_values(working, migration_id), staying.tables
+    )
     listener(f"{encrypted.equal} of {encrypted.values} connection and variable value(s) are what they were")
     sequences = SequenceComparison(
         behind=tuple(sorted(behind.sequence for behind in behind_sequences(working, read_tables(working))))

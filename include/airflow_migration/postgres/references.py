@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airflow_migration.postgres.address import Session
@@ -50,3 +51,16 @@ def read_foreign_keys(session: Session) -> tuple[ForeignKey, ...]:
             )
         )
     return tuple(found)
+
+
+def parents_first(tables: Iterable[str], keys: Iterable[ForeignKey]) -> tuple[str, ...]:
+    """Tables in an order in which each comes after those that it points at."""
+    waiting = sorted(tables)
+    pairs = {(str(key.child), key.parent) for key in keys if key.child in waiting and key.parent in waiting}
+    order: list[str] = []
+    while waiting:
+        ready = [table for table in waiting if not any(c == table and p in waiting for c, p in pairs)]
+        # In a circle somebody has to be first; Postgres checks then.
+        order += ready or waiting[:1]
+        waiting = [table for table in waiting if table not in order]
+    return tuple(order)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
@@ -22,6 +21,8 @@ from airflow_migration.postgres.manifest import read_manifest
 from airflow_migration.postgres.restore import RestoreResult
 from airflow_migration.postgres.tools import compression_methods, find_tool
 from airflow_migration.progress import Listener
+from airflow_migration.steps import data_only
+from airflow_migration.steps.data_only import FilledTarget
 from airflow_migration.steps.migration import Migration
 
 READY = "working_database_is_complete"
@@ -86,7 +87,7 @@ def allow_connections(migration: Migration, listener: Listener) -> bool:
 
 
 def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
-    """Dump the frozen clone, for the other server or as a backup.
+    """Dump the frozen clone, for the other server or as a backup; with ``data_only`` the tables that travel.
 
     A `pg_dump` left from an attempt that was killed would go on to its end: its sessions are ended.
     """
@@ -94,6 +95,8 @@ def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
         ended = databases.terminate_sessions(conn, migration.frozen.database)
     if ended:
         listener(f"Ended {ended} session(s) on the frozen clone")
+    if migration.plan.in_place:
+        return data_only.dump_chosen(migration, listener)
     pg_dump, pg_restore = _client_programs(migration)
     return dump.dump_database(
         migration.client("dump_database", migration.frozen),
@@ -126,12 +129,15 @@ def _client_programs(migration: Migration) -> tuple[Path, Path]:
     return pg_dump, find_tool("pg_restore", version, migration.workshop.bin_path)
 
 
-def make_working_database(migration: Migration, listener: Listener) -> WorkingDatabase:
+def make_working_database(migration: Migration, listener: Listener) -> WorkingDatabase | FilledTarget:
     """Make the working database from the frozen clone, owned by the target's role through and through.
 
-    Old history is taken out of it as the last act, if the plan says so.
+    With ``data_only`` there is none: the target's own database is filled. Old history is taken out of it as
+    the last act, if the plan says so.
     """
     plan = migration.plan
+    if plan.in_place:
+        return data_only.fill_target(migration, listener)
     _claim(migration, CREATE_WORKING, migration.working)
     result = (_by_template if plan.transfer == CLONE else _by_dump)(migration, listener)
     acting = migration.source.address if plan.transfer == CLONE else migration.target.address
@@ -152,9 +158,9 @@ def make_working_database(migration: Migration, listener: Listener) -> WorkingDa
 
 
 def _leave_history(migration: Migration, listener: Listener) -> HistoryResult | None:
-    if migration.plan.history_cutoff is None:
+    cutoff = migration.plan.history_moment
+    if cutoff is None:
         return None
-    cutoff = datetime.fromisoformat(migration.plan.history_cutoff)
     with migration.working.connect(read_only=False) as conn:
         return filter_history(conn, cutoff, migration.id, listener)
 

@@ -10,6 +10,7 @@ from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import fencing, journal
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.metadata.hand_over import POINT, read_last_run
+from airflow_migration.metadata.replaced_rows import read_replaced
 from airflow_migration.planning.plan import set_aside_name
 from airflow_migration.postgres import databases
 from airflow_migration.postgres.process import Client
@@ -38,8 +39,8 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     """Rename the working database into place and tell the target, where it was told another name.
 
     A control that can do so brings the target's processes to rest before. A fresh database of that name is set
-    aside, which is checked again at the last moment. Undone by
-    `roll_back.restore_target_settings` and `roll_back.put_back_target_database`.
+    aside, which is checked again at the last moment. With ``data_only`` the target's own database was filled, and
+    nothing is renamed. Undone by `roll_back.restore_target_settings` and `roll_back.put_back_target_database`.
 
     :raises OwnershipError: something else has that name now
     """
@@ -50,21 +51,7 @@ def point_target(migration: Migration, listener: Listener) -> PointResult:
     result = ControlResult(kind=control.kind)
     if control.stops_processes:
         result = quiet_target(migration, listener)
-    with final.maintenance().connect() as conn:
-        waiting = databases.database_exists(conn, plan.working_database)
-        occupied = databases.database_exists(conn, plan.target_database)
-    if waiting:
-        aside = _choose_aside(migration) if occupied else None
-        _record_rename(migration, aside)
-        if aside:
-            databases.rename_database(final, plan.target_database, aside, listener)
-        databases.rename_database(final, plan.working_database, plan.target_database, listener)
-    elif not is_ours(migration):
-        raise OwnershipError(
-            f'database "{plan.target_database}" is not the one that this migration made',
-            where=f"{final.host}:{final.port}",
-            remedy="Look for the working database; nothing was renamed",
-        )
+    (_hand_over_filled if plan.in_place else _rename)(migration, listener)
     with final.connect() as conn:
         recorded = journal.read_act(conn, migration.id, POINT) or {}
     name = recorded.get("set_aside_as")
@@ -85,6 +72,38 @@ def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
     with migration.source.address.connect(read_only=False) as conn:
         journal.record_act(conn, migration.id, journal.QUIET, {"token": migration.plan.token})
     return control_of(migration.target).quiet(migration.plan.token, listener)
+
+
+def _rename(migration: Migration, listener: Listener) -> None:
+    plan, final = migration.plan, migration.final
+    with final.maintenance().connect() as conn:
+        waiting = databases.database_exists(conn, plan.working_database)
+        occupied = databases.database_exists(conn, plan.target_database)
+    if waiting:
+        aside = _choose_aside(migration) if occupied else None
+        _record_hand_over(migration, aside)
+        if aside:
+            databases.rename_database(final, plan.target_database, aside, listener)
+        databases.rename_database(final, plan.working_database, plan.target_database, listener)
+    elif not is_ours(migration):
+        raise _not_ours(migration)
+
+
+def _hand_over_filled(migration: Migration, listener: Listener) -> None:
+    with migration.final.connect() as conn:
+        filled = read_replaced(conn, migration.id)
+    if not filled or any(each.loaded_rows is None for each in filled):
+        raise _not_ours(migration)
+    _record_hand_over(migration, None)
+    listener(f'The target\'s database "{migration.plan.target_database}" is filled; it keeps its name')
+
+
+def _not_ours(migration: Migration) -> OwnershipError:
+    return OwnershipError(
+        f'database "{migration.plan.target_database}" is not the one that this migration made or filled',
+        where=f"{migration.final.host}:{migration.final.port}",
+        remedy="Look for the working database; nothing was renamed",
+    )
 
 
 def is_ours(migration: Migration) -> bool:
@@ -108,8 +127,8 @@ def _choose_aside(migration: Migration) -> str:
     return set_aside_name(migration.plan.target_database, migration.plan.token)
 
 
-def _record_rename(migration: Migration, set_aside: str | None) -> None:
-    """Write the rename into the working database itself: the source may be read-only by now."""
+def _record_hand_over(migration: Migration, set_aside: str | None) -> None:
+    """Write it into the working database itself, before the rename: the source may be read-only by now."""
     with migration.working.connect(read_only=False) as conn:
         detail = {
             "database": migration.plan.target_database,

@@ -23,6 +23,7 @@ from airflow_migration.postgres import clone, databases, dump
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
+from airflow_migration.steps.data_only import restore_target_rows
 from airflow_migration.steps.migration import Running, Workshop
 
 WHERE = "roll back"
@@ -72,7 +73,7 @@ class PauseTargetResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutBackResult:
     """:param moved_to: name of the migrated database until it is dropped; None when it had not the target's
-    :param put_back: the fresh database of before has its name again
+    :param put_back: the fresh database of before has its name again, or its rows
     :param warnings: what a person must know
     """
 
@@ -177,9 +178,12 @@ def restore_target_settings(roll_back: RollBack, listener: Listener) -> ControlR
 def put_back_target_database(roll_back: RollBack, listener: Listener) -> PutBackResult:
     """Take the target's name from the migrated database and give it back to the one that was set aside.
 
-    Undo of `point_target`'s renames. The migrated database has its working name until it is dropped.
+    Undo of `point_target`'s renames. The migrated database has its working name until it is dropped. Where the
+    target's own database was filled, it gets its rows back instead: undo of `data_only.fill_target`.
     """
     plan = roll_back.plan
+    if plan.filled:
+        return _put_back_rows(roll_back, listener)
     moved = None
     if (hand_over := roll_back.read_hand_over()) is not None:
         _refuse_early(roll_back)
@@ -201,6 +205,13 @@ def put_back_target_database(roll_back: RollBack, listener: Listener) -> PutBack
         return PutBackResult(moved_to=moved, put_back=False, warnings=(sentence,))
     databases.rename_database(_acting(roll_back, aside), aside, plan.target_database, listener)
     return PutBackResult(moved_to=moved, put_back=True, warnings=())
+
+
+def _put_back_rows(roll_back: RollBack, listener: Listener) -> PutBackResult:
+    if roll_back.read_hand_over() is not None:
+        _refuse_early(roll_back)
+    tables = restore_target_rows(roll_back.final, roll_back.id, listener)
+    return PutBackResult(moved_to=None, put_back=tables > 0, warnings=())
 
 
 def restart_target(roll_back: RollBack, listener: Listener) -> ControlResult:

@@ -31,4 +31,5 @@ def verify_working_database(migration: Migration, listener: Listener) -> Verific
             settings=control_of(migration.target).settings(),
             listener=listener,
             kept=kept_conditions(clone, cutoff) if cutoff else None,
+            staying=migration.plan.staying,
         )

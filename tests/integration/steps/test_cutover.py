@@ -98,7 +98,7 @@ def test_a_kill_between_the_two_renames_is_made_good(
     migration = copied()
     fresh(migration)
     aside = cutover._choose_aside(migration)
-    cutover._record_rename(migration, aside)
+    cutover._record_hand_over(migration, aside)
     databases.rename_database(migration.final, migration.final.database, aside, ignore)
     assert cutover.point_target(migration, ignore).set_aside_as == aside
     assert is_the_copy(migration.final, migration)
