@@ -25,6 +25,7 @@ def test_every_param_is_taken() -> None:
         "target_conn_id": "t",
         "transfer": "dump",
         "target_database": 'a "name"',
+        "tables": "default",
         "fernet": "swap",
         "history_days": 7,
         "backup": False,
@@ -53,6 +54,26 @@ def test_which_repairs_may_run(given: object, taken: object) -> None:
     assert read(repairs=given).repairs == taken
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("default", "default"), (["default", "users"], ("default", "users")), (["connection"], ("connection",))],
+)
+def test_which_tables_travel(given: object, taken: object) -> None:
+    assert read(transfer="data_only", tables=given).tables == taken
+
+
+@pytest.mark.parametrize("given", ["connection", [], None, [""], [7]])
+def test_tables_that_are_no_list_are_refused(given: object) -> None:
+    with pytest.raises(InvalidInputError, match="tables"):
+        read(transfer="data_only", tables=given)
+
+
+@pytest.mark.parametrize("transfer", ["auto", "clone", "dump"])
+def test_tables_are_refused_where_the_whole_database_travels(transfer: str) -> None:
+    with pytest.raises(InvalidInputError, match="tables"):
+        read(transfer=transfer, tables=["connection"])
+
+
 @pytest.mark.parametrize("days", [None, 0, 30])
 def test_days_of_history(days: int | None) -> None:
     assert read(history_days=days).history_days == days
@@ -73,7 +94,7 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("transfer", "data_only"),
+        ("transfer", "copy"),
         ("transfer", None),
         ("transfer", ["clone"]),
         ("fernet", "rotate"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.table_choice import TableChoice
 from airflow_migration.planning.hops import plan_hops
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import Plan, frozen_name, set_aside_name, working_name
@@ -45,6 +46,15 @@ PLAN = Plan(
 PLANS = {
     "clone": PLAN,
     "dump": replace(PLAN, transfer="dump"),
+    "data only": replace(
+        PLAN,
+        transfer="data_only",
+        hops=(),
+        options=Options(transfer="data_only", tables=("dag", "users"), backup=False),
+        tables=TableChoice(travel=("dag", "ab_user"), left_out={"log": "not chosen"}, cleared={"n": ("user_id",)}),
+        working_database="the target",
+        set_aside_as=None,
+    ),
     "no hops": replace(PLAN, hops=(), findings=()),
     "nothing set aside": replace(PLAN, set_aside_as=None),
     "re-encrypted": replace(PLAN, fernet="reencrypt"),
@@ -84,6 +94,7 @@ def test_the_json_handed_in_is_not_changed() -> None:
 def test_a_dump_is_made_for_another_server_or_as_a_backup() -> None:
     assert PLANS["dump"].needs_dump
     assert PLANS["clone"].needs_dump
+    assert PLANS["data only"].needs_dump
     assert not PLANS["named DAGs"].needs_dump
     assert replace(PLANS["dump"], options=Options(backup=False)).needs_dump
 
@@ -110,6 +121,13 @@ def test_the_words_leave_out_what_will_not_happen() -> None:
     assert "one, two" in PLANS["named DAGs"].in_words()
     assert "No DAG is unpaused" in PLANS["nothing unpaused"].in_words()
     assert "read-only" not in PLANS["nothing unpaused"].in_words()
+
+
+def test_the_words_say_that_rows_alone_go_into_the_target_s_own_database() -> None:
+    words = PLANS["data only"].in_words()
+    assert "rows only: dag, ab_user" in words
+    assert "In `the target` the target's own rows" in words
+    assert "working database" not in words.replace("encrypted values of the working database", "")
 
 
 def test_steps_are_numbered_from_one() -> None:

@@ -1,0 +1,352 @@
+"""Rows alone go into the database of a fresh target, whatever its schema is called, and can be taken out again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.exceptions import MigrationError, OwnershipError, PreflightError
+from airflow_migration.metadata import journal, releases
+from airflow_migration.metadata.repairs.catalog import read_tables
+from airflow_migration.metadata.repairs.sequences import behind_sequences
+from airflow_migration.metadata.replaced_rows import read_replaced
+from airflow_migration.metadata.table_choice import HISTORY_TABLES, SETTING_TABLES
+from airflow_migration.planning.roll_back import RollBackOptions, make_roll_back_plan
+from airflow_migration.planning.verification import VerificationResult, verify
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.postgres.ownership import hand_over
+from airflow_migration.postgres.schemas import move_schema
+from airflow_migration.postgres.table_dump import read_dump
+from airflow_migration.secret import Secret
+from airflow_migration.steps import copy, cutover, data_only, quiesce, roll_back
+from airflow_migration.steps.migration import Migration
+
+RELEASES = ("1.10.10", "1.10.15", "2.0.2", "2.2.5", "2.7.3", "2.10.5", "2.11.2", "3.0.6", "3.1.8", "3.3.2")
+ODD = 'Its "own" Schemä %s'
+
+
+def ignore(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A source and a fresh target of its release on another server."""
+
+    source: Deployment
+    target: Deployment
+    migration_of: Callable[..., Migration]
+
+    def migration(self, **options: Any) -> Migration:
+        """One that has come as far as the dump."""
+        made = self.planned(**options)
+        quiesce.pause_dags(made, ignore)
+        copy.clone_source(made, ignore)
+        copy.dump_frozen(made, ignore)
+        return made
+
+    def planned(self, **options: Any) -> Migration:
+        return self.migration_of(self.source, self.target, transfer="data_only", **options)
+
+
+NewPair = Callable[..., Pair]
+
+
+@pytest.fixture
+def pair(
+    corpus: Callable[[str], DatabaseAddress],
+    newer_server: DatabaseAddress,
+    new_database: Callable[..., DatabaseAddress],
+    load_database: Callable[[DatabaseAddress, str], None],
+    deployment: Callable[..., Deployment],
+    migration_of: Callable[..., Migration],
+    fernet_key: Secret,
+) -> NewPair:
+    """Makes one: ``pair("1.10.15", homes=("airflow", "public"))``; the target's login owns nothing but its database."""
+
+    def make(release: str = "2.10.5", homes: tuple[str, str] = ("airflow", "public")) -> Pair:
+        source = corpus(release)
+        home(source, homes[0])
+        target = newer_server.on(source.database)
+        create(newer_server, target.database)
+        load_database(target, release)
+        forget_everything(target)
+        login = own(newer_server, target)
+        home(login, homes[1])
+        return Pair(
+            source=deployment(replace(source, schema=homes[0]), fernet_keys=fernet_key),
+            target=deployment(replace(login, schema=homes[1])),
+            migration_of=migration_of,
+        )
+
+    return make
+
+
+def create(server: DatabaseAddress, name: str) -> None:
+    with server.connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+
+
+def own(server: DatabaseAddress, database: DatabaseAddress) -> DatabaseAddress:
+    """A role that may create no databases, and to which this one belongs."""
+    role = f"owner of {database.database}"
+    with server.connect(read_only=False, autocommit=True) as conn:
+        name, base = sql.Identifier(role), sql.Identifier(database.database)
+        conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'never shown'").format(name))
+        conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(base, name))
+    with database.connect(read_only=False) as conn:
+        hand_over(conn, role)
+    return replace(database, user=role, password=Secret("never shown"))
+
+
+def home(address: DatabaseAddress, schema: str) -> None:
+    with address.connect(read_only=False) as conn:
+        move_schema(conn, "public", schema)
+
+
+def forget_everything(address: DatabaseAddress) -> None:
+    """What an Airflow has that was just set up: no runs, a pool, a connection and an audit row of its own."""
+    with address.connect(read_only=False) as conn:
+        tables = [name for name in read_tables(conn) if name in HISTORY_TABLES | SETTING_TABLES]
+        names = sql.SQL(", ").join(map(sql.Identifier, tables))
+        conn.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
+        conn.execute(
+            "INSERT INTO connection (conn_id, conn_type, password, is_encrypted, is_extra_encrypted)"
+            " VALUES ('platform', 'http', 'plain', false, false)"
+        )
+        conn.execute("INSERT INTO log (dttm, event) VALUES (now(), 'set up')")
+
+
+def rows(address: DatabaseAddress) -> dict[str, str]:
+    """A digest of each table in the metadata schema."""
+    with address.connect() as conn:
+        found = {}
+        for table in read_tables(conn, address.schema):
+            query = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {} t"
+            row = conn.execute(sql.SQL(query).format(sql.Identifier(address.schema, table))).fetchone()
+            found[table] = str(row[0]) if row else ""
+        return found
+
+
+def write(address: DatabaseAddress, statement: str) -> None:
+    with address.connect(read_only=False) as conn:
+        conn.execute(statement)
+
+
+def compare(migration: Migration, key: Secret) -> VerificationResult:
+    with migration.frozen.connect() as clone, migration.final.connect() as target:
+        return verify(
+            clone=clone,
+            working=target,
+            working_address=migration.final,
+            clone_keys=key,
+            target_keys=key,
+            target_release=migration.plan.target_release,
+            migration_id=migration.id,
+            runtime=None,
+            settings={},
+            listener=ignore,
+            staying=migration.plan.staying,
+        )
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_history_and_settings_of_every_release_arrive_and_nothing_else(
+    pair: NewPair, fernet_key: Secret, release: str
+) -> None:
+    made = pair(release)
+    before = rows(made.target.address)
+    migration = made.migration()
+    plan = migration.plan
+    assert plan.hops == ()
+    assert plan.target_head == plan.source_head
+    done = copy.make_working_database(migration, ignore)
+    assert isinstance(done, data_only.FilledTarget)
+    assert {each.table for each in done.tables} == set(plan.choice.travel)
+    result = compare(migration, fernet_key)
+    assert result.problems == ()
+    entries = {entry.table: entry for entry in result.ledger}
+    assert entries["dag_run"].rows_in == entries["dag_run"].rows_out > 0
+    after = rows(made.target.address)
+    assert {table for table in after if after[table] != before[table]} <= set(plan.choice.travel)
+    with migration.final.connect() as conn:
+        assert not behind_sequences(conn, read_tables(conn))
+        assert conn.execute("SELECT 1 FROM connection WHERE conn_id = 'platform'").fetchone() is None
+
+
+@pytest.mark.parametrize("homes", [("airflow", "public"), (ODD, "ünï code"), ("public", 'a"b'), ("same", "same")])
+def test_each_side_has_its_own_schema(pair: NewPair, fernet_key: Secret, homes: tuple[str, str]) -> None:
+    migration = pair(homes=homes).migration()
+    copy.make_working_database(migration, ignore)
+    assert compare(migration, fernet_key).problems == ()
+    source, target = rows(migration.frozen), rows(migration.final)
+    assert all(source[table] == target[table] for table in ("task_instance", "xcom", "variable", "dag_tag"))
+
+
+def part_of(migration: Migration, table: str) -> Path:
+    """The file of a dump with the rows of one table."""
+    return migration.dump_path / next(part.file for part in read_dump(migration.dump_path) if part.table == table)
+
+
+def test_a_foreign_key_cannot_be_broken(pair: NewPair) -> None:
+    made = pair("2.10.5")
+    migration = made.migration()
+    before = rows(made.target.address)
+    path = part_of(migration, "task_instance")
+    content = path.read_bytes()
+    assert b"\tbackfill__" in content
+    path.write_bytes(content.replace(b"\tbackfill__", b"\tnowhere___"))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        copy.make_working_database(migration, ignore)
+    assert rows(made.target.address) == before
+
+
+def test_a_dump_that_was_cut_is_not_loaded(pair: NewPair) -> None:
+    made = pair("2.10.5")
+    migration = made.migration()
+    before = rows(made.target.address)
+    path = part_of(migration, "task_instance")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(MigrationError, match=r"\.dat"):
+        copy.make_working_database(migration, ignore)
+    assert rows(made.target.address) == before
+
+
+def _killed(migration: Migration, at: str) -> None:
+    def listener(message: object) -> None:
+        if at in str(message):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    copy.make_working_database(migration, listener)
+
+
+def kill(migration: Migration, at: str) -> None:
+    """Fill the target in a process of its own, which is killed once it says so."""
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(migration, at))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("limit", [0, data_only.AT_ONCE])
+@pytest.mark.parametrize("at", ["are empty", "Load: "])
+def test_a_kill_between_truncate_and_load_loses_nothing(
+    pair: NewPair, fernet_key: Secret, monkeypatch: pytest.MonkeyPatch, limit: int, at: str
+) -> None:
+    monkeypatch.setattr(data_only, "AT_ONCE", limit)
+    made = pair("1.10.15")
+    before = rows(made.target.address)
+    migration = made.migration()
+    kill(migration, at)
+    if limit:
+        assert rows(made.target.address) == before
+    if at == "are empty" and not limit:
+        monkeypatch.setattr(data_only, "AT_ONCE", data_only.AT_ONCE)
+    done = copy.make_working_database(migration, ignore)
+    assert isinstance(done, data_only.FilledTarget)
+    assert compare(migration, fernet_key).problems == ()
+    again = copy.make_working_database(migration, ignore)
+    assert isinstance(again, data_only.FilledTarget)
+    assert again.reused
+    assert again.tables == done.tables
+
+
+@pytest.mark.parametrize("at", [None, "are empty", "Load: "])
+def test_a_roll_back_puts_the_targets_own_rows_back(
+    pair: NewPair, monkeypatch: pytest.MonkeyPatch, at: str | None
+) -> None:
+    monkeypatch.setattr(data_only, "AT_ONCE", 0)
+    made = pair("2.10.5")
+    before = rows(made.target.address)
+    migration = made.migration()
+    if at:
+        kill(migration, at)
+    else:
+        copy.make_working_database(migration, ignore)
+        cutover.point_target(migration, ignore)
+        with migration.final.connect(read_only=False) as conn:
+            conn.execute("UPDATE dag SET is_paused = false")
+    options = RollBackOptions(migration_id=migration.id, require_approval=False)
+    plan = make_roll_back_plan(options=options, source=made.source, target=made.target, listener=ignore)
+    assert plan.filled
+    assert plan.working_database is None
+    assert plan.handed_over == (at is None)
+    back = roll_back.RollBack(plan=plan, source=made.source, target=made.target, workshop=migration.workshop)
+    for _ in range(2):
+        roll_back.pause_target(back, ignore)
+        roll_back.restore_target_settings(back, ignore)
+        roll_back.put_back_target_database(back, ignore)
+        assert rows(made.target.address) == before
+    with made.target.address.connect() as conn:
+        assert not journal.exists(conn)
+    roll_back.lift_fence(back, ignore)
+    assert roll_back.resume_source(back, ignore)
+    dropped = roll_back.drop_created(back, ignore)
+    assert dropped.dropped == ()
+    roll_back.close_journal(back, ignore)
+    assert rows(made.target.address) == before
+
+
+def test_a_target_that_has_got_runs_since_preflight_is_not_emptied(pair: NewPair) -> None:
+    made = pair("2.10.5")
+    migration = made.migration()
+    run = (
+        "INSERT INTO dag_run (dag_id, run_id, run_type, execution_date, queued_at, state)"
+        " VALUES ('own', 'own', 'manual', now(), now(), 'running')"
+    )
+    write(made.target.address, run)
+    before = rows(made.target.address)
+    with pytest.raises(OwnershipError, match="runs of its own"):
+        copy.make_working_database(migration, ignore)
+    assert rows(made.target.address) == before
+    with pytest.raises(PreflightError, match="runs of its own"):
+        made.planned(migration_id="another")
+
+
+def test_another_head_is_a_blocker_that_says_what_to_do(
+    pair: NewPair, deployment: Callable[..., Deployment], corpus: Callable[[str], DatabaseAddress]
+) -> None:
+    made = pair("2.10.5")
+    write(made.target.address, "UPDATE alembic_version SET version_num = '405de8318b3a'")
+    with pytest.raises(PreflightError, match="405de8318b3a") as caught:
+        made.planned()
+    assert "clone or dump" in caught.value.remedy
+
+
+def test_a_source_that_went_on_fills_the_target_anew(pair: NewPair, fernet_key: Secret) -> None:
+    made = pair("2.10.5")
+    own_rows = rows(made.target.address)
+    migration = made.migration()
+    copy.make_working_database(migration, ignore)
+    quiesce.resume_source(migration, ignore)
+    write(made.source.address, "INSERT INTO variable (key, val, is_encrypted) VALUES ('later', 'x', false)")
+    quiesce.pause_dags(migration, ignore)
+    copy.clone_source(migration, ignore)
+    copy.dump_frozen(migration, ignore)
+    copy.make_working_database(migration, ignore)
+    assert compare(migration, fernet_key).problems == ()
+    data_only.restore_target_rows(migration.final, migration.id, ignore)
+    assert rows(made.target.address) == own_rows
+
+
+def test_chosen_tables_alone_travel(pair: NewPair, fernet_key: Secret) -> None:
+    made = pair("3.3.2")
+    before = rows(made.target.address)
+    migration = made.migration(tables=("connection", "variable"))
+    copy.make_working_database(migration, ignore)
+    after = rows(made.target.address)
+    assert {table for table in after if after[table] != before[table]} == {"connection", "variable"}
+    assert compare(migration, fernet_key).problems == ()
+    assert releases.read_head(migration.final.connect()) == migration.plan.target_head
+    with migration.final.connect() as conn:
+        assert {each.table for each in read_replaced(conn, migration.id)} == {"connection", "variable"}
