@@ -10,7 +10,9 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 | `pause_dags` | pauses all DAGs, and records which were active | **`dag.is_paused`**, schema `airflow_migration` |
 | `drain_running_tasks` | waits until nothing runs | reads |
 | `clone_database` | frozen clone by `CREATE DATABASE … TEMPLATE` | ends sessions for a moment |
-| `dump_database`, `restore_database` | backup, and the working database, without old history if so asked | |
+| `dump_database` | backup, or the way to another server | |
+| `quiet_target` | with transfer `data_only`, brings the target's processes to rest | |
+| `restore_database` | makes the working database, or fills the target's own; without old history if so asked | |
 | `swap_fernet_key` | the target gets the source's key, or the values are rewritten with the target's | |
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, then runs that release's own upgrade | |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | |
@@ -41,6 +43,7 @@ from airflow_migration.operators.copy import (
     CloneDatabaseOperator,
     DiscardCopiesOperator,
     DumpDatabaseOperator,
+    QuietTargetOperator,
     RestoreDatabaseOperator,
 )
 from airflow_migration.operators.cutover import (
@@ -251,6 +254,7 @@ with DAG(
     with TaskGroup("copy", prefix_group_id=False, tooltip="Make the frozen clone and the working database"):
         clone_database = CloneDatabaseOperator(task_id="clone_database", execution_timeout=LONG)
         dump_database = DumpDatabaseOperator(task_id="dump_database", execution_timeout=LONG)
+        quiet_target = QuietTargetOperator(task_id="quiet_target")
         restore_database = RestoreDatabaseOperator(task_id="restore_database", execution_timeout=LONG)
 
     swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key", execution_timeout=LONG)
@@ -271,8 +275,9 @@ with DAG(
     migration_complete = DiscardCopiesOperator(task_id="migration_complete")
 
     runbook = [
-        preflight, approve_plan, pause_dags, drain_running_tasks, clone_database, dump_database, restore_database,
-        swap_fernet_key, *hops, mend_schedules, verify, fence_source, point_target, restart_target, unpause_dags,
+        preflight, approve_plan, pause_dags, drain_running_tasks, clone_database, dump_database, quiet_target,
+        restore_database, swap_fernet_key, *hops, mend_schedules, verify, fence_source, point_target, restart_target,
+        unpause_dags,
     ]  # fmt: skip
     chain(*runbook, migration_complete)
 

@@ -18,7 +18,7 @@ from xdist.remote import Producer
 from xdist.scheduler.loadfile import LoadFileScheduling
 
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
-from airflow_migration.postgres.tools import find_tool
+from airflow_migration.postgres.tools import find_tool, program_folders, program_version
 from airflow_migration.secret import Secret
 from demo.server import EmbeddedServer
 
@@ -63,6 +63,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseAddress]:
     """The superuser in the maintenance database of a server that lives as long as the tests."""
     server = EmbeddedServer(tmp_path_factory.mktemp("postgres"), settings=SETTINGS)
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def newer_server(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: DatabaseAddress
+) -> Iterator[DatabaseAddress]:
+    """A second server; where the machine or a wheel has another major version, of that one."""
+    with postgres_server.connect() as session:
+        present = session.info.server_version // 10000
+    folders = [folder for folder in program_folders() if (folder / "initdb").exists()]
+    newest = max(folders, key=lambda folder: program_version(folder / "postgres") or 0)
+    assert (program_version(newest / "postgres") or 0) >= present
+    server = EmbeddedServer(tmp_path_factory.mktemp("newer"), settings={"fsync": "off"}, programs=newest)
     try:
         yield server.start()
     finally:

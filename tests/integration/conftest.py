@@ -19,33 +19,14 @@ from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun, make_plan
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.ownership import hand_over
-from airflow_migration.postgres.tools import program_folders, program_version
 from airflow_migration.secret import Secret
 from airflow_migration.steps.migration import Migration, Workshop
-from demo.server import EmbeddedServer
 
 NewRole = Callable[..., DatabaseAddress]
 Owned = Callable[[DatabaseAddress, DatabaseAddress], DatabaseAddress]
 Hold = Callable[[DatabaseAddress], Session]
 
 CONTROL_RUN = ControlRun(dag_id="migrate_airflow", run_id="manual__of_the_tests")
-
-
-@pytest.fixture(scope="session")
-def newer_server(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: DatabaseAddress
-) -> Iterator[DatabaseAddress]:
-    """A second server; where the machine or a wheel has another major version, of that one."""
-    with postgres_server.connect() as session:
-        present = session.info.server_version // 10000
-    folders = [folder for folder in program_folders() if (folder / "initdb").exists()]
-    newest = max(folders, key=lambda folder: program_version(folder / "postgres") or 0)
-    assert (program_version(newest / "postgres") or 0) >= present
-    server = EmbeddedServer(tmp_path_factory.mktemp("newer"), settings={"fsync": "off"}, programs=newest)
-    try:
-        yield server.start()
-    finally:
-        server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,7 @@ class ByHandOperator(MigrationOperator):
         envelope = super().execute(context)
         control = _control_in(envelope)
         instructions = list(control.get("instructions") or ())
-        by_hand = control.get("kind") == ManualControl.kind
-        if by_hand and instructions and self._waits_for_people(context):
+        if self.is_by_hand(control) and instructions and self._waits_for_people(context):
             self._ask(context, envelope, instructions)
         return envelope
 
@@ -64,6 +63,10 @@ class ByHandOperator(MigrationOperator):
         seconds = round((finished - started).total_seconds(), 3)
         self.log.info("Done by hand after %s s, says %s", seconds, control["confirmed_by"])
         return envelope | {"finished": finished.isoformat(), "seconds": seconds}
+
+    def is_by_hand(self, control: dict[str, Any]) -> bool:
+        """Whether the run cannot go on before a person has followed the instructions of a control."""
+        return bool(control.get("kind") == ManualControl.kind)
 
     def _waits_for_people(self, context: Context) -> bool:
         """What the run's options say, which each kind of plan holds."""

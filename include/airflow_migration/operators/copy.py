@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.operators.base import MigrationOperator
-from airflow_migration.steps import copy
+from airflow_migration.operators.by_hand import ByHandOperator
+from airflow_migration.steps import copy, data_only
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -20,7 +21,7 @@ class CloneDatabaseOperator(MigrationOperator):
 
 
 class DumpDatabaseOperator(MigrationOperator):
-    """Writes the frozen clone to a directory by pg_dump."""
+    """Writes the frozen clone, or with transfer ``data_only`` the chosen tables of it, to a directory by pg_dump."""
 
     step = staticmethod(copy.dump_frozen)
 
@@ -30,8 +31,25 @@ class DumpDatabaseOperator(MigrationOperator):
         return super().execute(context)
 
 
+class QuietTargetOperator(ByHandOperator):
+    """Brings the target's processes to rest before its own database is filled; whatever its control, it has to be."""
+
+    step = staticmethod(data_only.quiet_target)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        if not self.plan(context).in_place:
+            raise AirflowSkipException("The target's own database is not written before it is renamed")
+        return super().execute(context)
+
+    def is_by_hand(self, control: dict[str, Any]) -> bool:
+        return True
+
+
 class RestoreDatabaseOperator(MigrationOperator):
-    """Makes the working database of the frozen clone: by template on one server, by pg_restore across two."""
+    """Makes the working database of the frozen clone: by template on one server, by pg_restore across two.
+
+    With transfer ``data_only`` it fills the target's own instead.
+    """
 
     step = staticmethod(copy.make_working_database)
 

@@ -170,8 +170,22 @@ def end_sessions(session: Session, database: str) -> EndedSessions:
             session.execute("SELECT pg_terminate_backend(%s)", (pid,))
             ended.add(int(str(pid)))
         except errors.InsufficientPrivilege:
-            left.append(f'process {pid} of role "{role}"' + (f" ({application})" if application else ""))
+            left.append(_described(pid, role, application))
     return EndedSessions(ended=frozenset(ended), left=tuple(left))
+
+
+def read_clients(session: Session) -> tuple[str, ...]:
+    """The other client sessions of our database: process id and role, and the application where it is shown to us."""
+    rows = session.execute(
+        "SELECT pid, usename::text, nullif(application_name, '') FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL ORDER BY pid"
+    ).fetchall()
+    return tuple(_described(*row) for row in rows)
+
+
+def _described(pid: object, role: object, application: object) -> str:
+    return f'process {pid} of role "{role}"' + (f" ({application})" if application else "")
 
 
 def run_undisturbed(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import hand_over, journal, releases
 from airflow_migration.metadata.history import HistoryResult, filter_history
@@ -34,6 +35,7 @@ from airflow_migration.steps.migration import Migration
 JOBS = 2
 AT_ONCE = 2_000_000_000
 """Bytes of dump that are loaded in one transaction; more goes table by table."""
+SHOWN = 20
 LOCK_TIMEOUT = 60.0
 """Seconds to wait for the target's tables."""
 
@@ -46,6 +48,7 @@ class FilledTarget:
     :param added: tables that were not asked for → why they came along
     :param left_out: tables of the source that stayed behind → why
     :param history: what of it stayed behind; None where all travels
+    :param warnings: what a person must know: who else was connected meanwhile
     """
 
     database: str
@@ -56,6 +59,7 @@ class FilledTarget:
     added: dict[str, str]
     left_out: dict[str, str]
     history: HistoryResult | None
+    warnings: tuple[str, ...]
 
 
 def dump_chosen(migration: Migration, listener: Listener) -> DumpResult:
@@ -74,6 +78,17 @@ def dump_chosen(migration: Migration, listener: Listener) -> DumpResult:
     )
 
 
+def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
+    """Have the target's processes rest while its database is written, or say that a person has to.
+
+    Undone by `cutover.restart_target`, and by `roll_back.restart_target`.
+    """
+    result = control_of(migration.target).quiet(migration.plan.token, listener)
+    for sentence in result.instructions:
+        listener(sentence)
+    return result
+
+
 def fill_target(migration: Migration, listener: Listener) -> FilledTarget:
     """Put the dumped rows in the place of the target's own, which are kept beside them.
 
@@ -86,6 +101,7 @@ def fill_target(migration: Migration, listener: Listener) -> FilledTarget:
     with migration.source.address.connect(read_only=False) as conn:
         journal.record_act(conn, migration.id, journal.FILL, {"database": plan.target_database})
     with migration.final.connect(read_only=False, lock_timeout=LOCK_TIMEOUT) as conn:
+        warnings = _look_around(conn, listener)
         reused = _fill(migration, conn, parts, listener)
         tables = read_replaced(conn, migration.id)
         conn.commit()
@@ -103,6 +119,7 @@ def fill_target(migration: Migration, listener: Listener) -> FilledTarget:
         added=plan.choice.added,
         left_out=plan.choice.left_out,
         history=history,
+        warnings=warnings,
     )
 
 
@@ -141,6 +158,19 @@ def _fill(migration: Migration, conn: Session, parts: tuple[DumpedPart, ...], li
         listener(sentence)
     conn.commit()
     return False
+
+
+def _look_around(conn: Session, listener: Listener) -> tuple[str, ...]:
+    """Nobody can write the tables while they are filled, but what a process has read before it may write afterwards."""
+    others = databases.read_clients(conn)
+    if not others:
+        return ()
+    sentence = (
+        f"{len(others)} session(s) were connected to the target while it was filled, restart what they belong to:"
+        f" {', '.join(others[:SHOWN])}"
+    )
+    listener(sentence)
+    return (sentence,)
 
 
 def _make_room(migration: Migration, conn: Session, listener: Listener) -> None:
