@@ -181,7 +181,7 @@ def test_a_fresh_deployment_takes_the_history_over_and_gives_it_back(
     # 1.10 lists the runs of a DAG that it has the file of.
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "it.py").write_text(
-        f"from datetime import datetime\nfrom airflow import DAG\nit = DAG({dag_id!r}, start_date=datetime(2021, 1, 1))\n"
+        f"from airflow import DAG\nfrom datetime import datetime\nit = DAG({dag_id!r}, start_date=datetime(2021, 1, 1))"
     )
     key = Secret(EnvFile(str(place.env_file)).get("AIRFLOW__CORE__FERNET_KEY") or "")
     answer = place.runtimes.run(

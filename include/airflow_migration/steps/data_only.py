@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.exceptions import OwnershipError
@@ -86,7 +86,8 @@ def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
     result = control_of(migration.target).quiet(migration.plan.token, listener)
     for sentence in result.instructions:
         listener(sentence)
-    return result
+    # Whoever reads them when nobody is waited for reads them too late.
+    return result if migration.plan.options.require_approval else replace(result, instructions=())
 
 
 def fill_target(migration: Migration, listener: Listener) -> FilledTarget:

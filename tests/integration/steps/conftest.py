@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from tests.integration.steps.fresh_targets import NewPair, Pair, create, forget_everything, home, own
 
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.metadata.users_schema import TABLES
@@ -51,5 +52,35 @@ def migration(
         source, theirs = (replace(each, schema=home) for each, home in zip((source, theirs), homes, strict=True))
         target = theirs.on(source.database + " 'target'")
         return migration_of(deployment(source, fernet_keys=fernet_key), deployment(target, control=control), **options)
+
+    return make
+
+
+@pytest.fixture
+def pair(
+    corpus: Callable[[str], DatabaseAddress],
+    newer_server: DatabaseAddress,
+    new_database: Callable[..., DatabaseAddress],
+    load_database: Callable[[DatabaseAddress, str], None],
+    deployment: Callable[..., Deployment],
+    migration_of: Callable[..., Migration],
+    fernet_key: Secret,
+) -> NewPair:
+    """Makes one: ``pair("1.10.15", homes=("airflow", "public"))``; the target's login owns nothing but its database."""
+
+    def make(release: str = "2.10.5", homes: tuple[str, str] = ("airflow", "public")) -> Pair:
+        source = corpus(release)
+        home(source, homes[0])
+        target = newer_server.on(source.database)
+        create(newer_server, target.database)
+        load_database(target, release)
+        forget_everything(target)
+        login = own(newer_server, target)
+        home(login, homes[1])
+        return Pair(
+            source=deployment(replace(source, schema=homes[0]), fernet_keys=fernet_key),
+            target=deployment(replace(login, schema=homes[1])),
+            migration_of=migration_of,
+        )
 
     return make

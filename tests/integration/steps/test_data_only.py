@@ -6,26 +6,19 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
+from tests.integration.steps.fresh_targets import NewPair, compare, ignore, rows, write
 
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import MigrationError, OwnershipError, PreflightError
-from airflow_migration.metadata import journal, releases
+from airflow_migration.metadata import journal
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.repairs.sequences import behind_sequences
-from airflow_migration.metadata.replaced_rows import read_replaced
-from airflow_migration.metadata.table_choice import HISTORY_TABLES, SETTING_TABLES
 from airflow_migration.planning.roll_back import RollBackOptions, make_roll_back_plan
-from airflow_migration.planning.verification import VerificationResult, verify
 from airflow_migration.postgres.address import DatabaseAddress
-from airflow_migration.postgres.ownership import hand_over
-from airflow_migration.postgres.schemas import move_schema
 from airflow_migration.postgres.table_dump import read_dump
 from airflow_migration.secret import Secret
 from airflow_migration.steps import copy, cutover, data_only, quiesce, roll_back
@@ -33,131 +26,6 @@ from airflow_migration.steps.migration import Migration
 
 RELEASES = ("1.10.10", "1.10.15", "2.0.2", "2.2.5", "2.7.3", "2.10.5", "2.11.2", "3.0.6", "3.1.8", "3.3.2")
 ODD = 'Its "own" Schemä %s'
-
-
-def ignore(_: object) -> None:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A source and a fresh target of its release on another server."""
-
-    source: Deployment
-    target: Deployment
-    migration_of: Callable[..., Migration]
-
-    def migration(self, **options: Any) -> Migration:
-        """One that has come as far as the dump."""
-        made = self.planned(**options)
-        quiesce.pause_dags(made, ignore)
-        copy.clone_source(made, ignore)
-        copy.dump_frozen(made, ignore)
-        return made
-
-    def planned(self, **options: Any) -> Migration:
-        return self.migration_of(self.source, self.target, transfer="data_only", **options)
-
-
-NewPair = Callable[..., Pair]
-
-
-@pytest.fixture
-def pair(
-    corpus: Callable[[str], DatabaseAddress],
-    newer_server: DatabaseAddress,
-    new_database: Callable[..., DatabaseAddress],
-    load_database: Callable[[DatabaseAddress, str], None],
-    deployment: Callable[..., Deployment],
-    migration_of: Callable[..., Migration],
-    fernet_key: Secret,
-) -> NewPair:
-    """Makes one: ``pair("1.10.15", homes=("airflow", "public"))``; the target's login owns nothing but its database."""
-
-    def make(release: str = "2.10.5", homes: tuple[str, str] = ("airflow", "public")) -> Pair:
-        source = corpus(release)
-        home(source, homes[0])
-        target = newer_server.on(source.database)
-        create(newer_server, target.database)
-        load_database(target, release)
-        forget_everything(target)
-        login = own(newer_server, target)
-        home(login, homes[1])
-        return Pair(
-            source=deployment(replace(source, schema=homes[0]), fernet_keys=fernet_key),
-            target=deployment(replace(login, schema=homes[1])),
-            migration_of=migration_of,
-        )
-
-    return make
-
-
-def create(server: DatabaseAddress, name: str) -> None:
-    with server.connect(read_only=False, autocommit=True) as conn:
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-
-
-def own(server: DatabaseAddress, database: DatabaseAddress) -> DatabaseAddress:
-    """A role that may create no databases, and to which this one belongs."""
-    role = f"owner of {database.database}"
-    with server.connect(read_only=False, autocommit=True) as conn:
-        name, base = sql.Identifier(role), sql.Identifier(database.database)
-        conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'never shown'").format(name))
-        conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(base, name))
-    with database.connect(read_only=False) as conn:
-        hand_over(conn, role)
-    return replace(database, user=role, password=Secret("never shown"))
-
-
-def home(address: DatabaseAddress, schema: str) -> None:
-    with address.connect(read_only=False) as conn:
-        move_schema(conn, "public", schema)
-
-
-def forget_everything(address: DatabaseAddress) -> None:
-    """What an Airflow has that was just set up: no runs, a pool, a connection and an audit row of its own."""
-    with address.connect(read_only=False) as conn:
-        tables = [name for name in read_tables(conn) if name in HISTORY_TABLES | SETTING_TABLES]
-        names = sql.SQL(", ").join(map(sql.Identifier, tables))
-        conn.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(names))
-        conn.execute(
-            "INSERT INTO connection (conn_id, conn_type, password, is_encrypted, is_extra_encrypted)"
-            " VALUES ('platform', 'http', 'plain', false, false)"
-        )
-        conn.execute("INSERT INTO log (dttm, event) VALUES (now(), 'set up')")
-
-
-def rows(address: DatabaseAddress) -> dict[str, str]:
-    """A digest of each table in the metadata schema."""
-    with address.connect() as conn:
-        found = {}
-        for table in read_tables(conn, address.schema):
-            query = "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {} t"
-            row = conn.execute(sql.SQL(query).format(sql.Identifier(address.schema, table))).fetchone()
-            found[table] = str(row[0]) if row else ""
-        return found
-
-
-def write(address: DatabaseAddress, statement: str) -> None:
-    with address.connect(read_only=False) as conn:
-        conn.execute(statement)
-
-
-def compare(migration: Migration, key: Secret) -> VerificationResult:
-    with migration.frozen.connect() as clone, migration.final.connect() as target:
-        return verify(
-            clone=clone,
-            working=target,
-            working_address=migration.final,
-            clone_keys=key,
-            target_keys=key,
-            target_release=migration.plan.target_release,
-            migration_id=migration.id,
-            runtime=None,
-            settings={},
-            listener=ignore,
-            staying=migration.plan.staying,
-        )
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -337,16 +205,3 @@ def test_a_source_that_went_on_fills_the_target_anew(pair: NewPair, fernet_key: 
     assert compare(migration, fernet_key).problems == ()
     data_only.restore_target_rows(migration.final, migration.id, ignore)
     assert rows(made.target.address) == own_rows
-
-
-def test_chosen_tables_alone_travel(pair: NewPair, fernet_key: Secret) -> None:
-    made = pair("3.3.2")
-    before = rows(made.target.address)
-    migration = made.migration(tables=("connection", "variable"))
-    copy.make_working_database(migration, ignore)
-    after = rows(made.target.address)
-    assert {table for table in after if after[table] != before[table]} == {"connection", "variable"}
-    assert compare(migration, fernet_key).problems == ()
-    assert releases.read_head(migration.final.connect()) == migration.plan.target_head
-    with migration.final.connect() as conn:
-        assert {each.table for each in read_replaced(conn, migration.id)} == {"connection", "variable"}
