@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
-from airflow_migration.steps import copy, data_only
+from airflow_migration.steps import copy, cutover
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -34,7 +34,7 @@ class DumpDatabaseOperator(MigrationOperator):
 class QuietTargetOperator(ByHandOperator):
     """Brings the target's processes to rest before its own database is filled; whatever its control, it has to be."""
 
-    step = staticmethod(data_only.quiet_target)
+    step = staticmethod(cutover.quiet_target)
 
     def execute(self, context: Context) -> dict[str, Any]:
         if not self.plan(context).in_place:

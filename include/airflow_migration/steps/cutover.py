@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_migration.deployments.control import control_of
 from airflow_migration.deployments.control_result import ControlResult
@@ -71,7 +71,11 @@ def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
     """
     with migration.source.address.connect(read_only=False) as conn:
         journal.record_act(conn, migration.id, journal.QUIET, {"token": migration.plan.token})
-    return control_of(migration.target).quiet(migration.plan.token, listener)
+    result = control_of(migration.target).quiet(migration.plan.token, listener)
+    for sentence in result.instructions:
+        listener(sentence)
+    # In the report they would be read too late.
+    return result if migration.plan.options.require_approval else replace(result, instructions=())
 
 
 def _rename(migration: Migration, listener: Listener) -> None:

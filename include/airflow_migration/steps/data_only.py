@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from airflow_migration.deployments.control import ControlResult, control_of
 from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import hand_over, journal, releases
 from airflow_migration.metadata.history import HistoryResult, filter_history
@@ -76,18 +75,6 @@ def dump_chosen(migration: Migration, listener: Listener) -> DumpResult:
         listener=listener,
         **programs,
     )
-
-
-def quiet_target(migration: Migration, listener: Listener) -> ControlResult:
-    """Have the target's processes rest while its database is written, or say that a person has to.
-
-    Undone by `cutover.restart_target`, and by `roll_back.restart_target`.
-    """
-    result = control_of(migration.target).quiet(migration.plan.token, listener)
-    for sentence in result.instructions:
-        listener(sentence)
-    # Whoever reads them when nobody is waited for reads them too late.
-    return result if migration.plan.options.require_approval else replace(result, instructions=())
 
 
 def fill_target(migration: Migration, listener: Listener) -> FilledTarget:

@@ -210,8 +210,10 @@ def put_back_target_database(roll_back: RollBack, listener: Listener) -> PutBack
 def _put_back_rows(roll_back: RollBack, listener: Listener) -> PutBackResult:
     if roll_back.read_hand_over() is not None:
         _refuse_early(roll_back)
-    # Where only a person could, paused DAGs have to do; restart_target follows.
-    control_of(roll_back.target).quiet(roll_back.plan.token, listener)
+    control = control_of(roll_back.target)
+    # Where only a person could stop them, paused DAGs have to do; restart_target follows.
+    if control.stops_processes:
+        control.quiet(roll_back.plan.token, listener)
     tables = restore_target_rows(roll_back.final, roll_back.id, listener)
     return PutBackResult(moved_to=None, put_back=tables > 0, warnings=())
 
