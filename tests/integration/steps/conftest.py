@@ -11,6 +11,7 @@ from psycopg import sql
 from tests.integration.steps.fresh_targets import NewPair, Pair, create, forget_everything, home, own
 
 from airflow_migration.deployments.deployment import Deployment
+from airflow_migration.deployments.kubernetes.cluster import OpenCluster, open_from_environment
 from airflow_migration.metadata.users_schema import TABLES
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.schemas import move_schema, move_tables
@@ -37,6 +38,7 @@ def migration(
         control: dict[str, Any] | None = None,
         homes: tuple[str, str] = ("public", "public"),
         users: str | None = None,
+        open_cluster: OpenCluster = open_from_environment,
         **options: Any,
     ) -> Migration:
         ours, theirs = new_role(), new_role()
@@ -51,7 +53,11 @@ def migration(
             move_schema(conn, "public", homes[0])
         source, theirs = (replace(each, schema=home) for each, home in zip((source, theirs), homes, strict=True))
         target = theirs.on(source.database + " 'target'")
-        return migration_of(deployment(source, fernet_keys=fernet_key), deployment(target, control=control), **options)
+        return migration_of(
+            deployment(source, fernet_keys=fernet_key),
+            deployment(target, control=control, open_cluster=open_cluster),
+            **options,
+        )
 
     return make
 
