@@ -14,6 +14,7 @@ from tests.kubernetes.conftest import ClusterUnderTest
 from tests.kubernetes.fake.faults import Fault
 from tests.kubernetes.test_fake_cluster import until
 
+from airflow_migration.deployments.deployment import read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ForbiddenError
 from airflow_migration.exceptions import InvalidInputError, MigrationError, OwnershipError, ToolError
 from airflow_migration.metadata.releases import read_head, release
@@ -23,6 +24,7 @@ from airflow_migration.runtimes.kubernetes import KubernetesRuntime, database_to
 from airflow_migration.runtimes.pod_spec import PodOptions
 from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.secret import Secret
+from airflow_migration.steps.migration import Workshop, build_runtime
 
 IMAGE = "apache/airflow:{release}"
 Runtimes = Callable[..., KubernetesRuntime]
@@ -40,6 +42,10 @@ class Heard:
     @property
     def text(self) -> str:
         return "\n".join(map(str, self.said))
+
+
+class WorkerLostError(MigrationError):
+    """Stands for the end of the process: nothing is cleaned up."""
 
 
 @pytest.fixture
@@ -136,9 +142,6 @@ def test_a_retry_goes_on_with_the_pod_of_a_lost_worker(
 ) -> None:
     address, before = corpus("2.10.5"), left()
 
-    class WorkerLostError(MigrationError):
-        """Stands for the end of the process: nothing is cleaned up."""
-
     def lost_at_a_revision(said: Progress | str) -> None:
         if isinstance(said, Progress):
             raise WorkerLostError("lost", where="worker", remedy="Retry")
@@ -154,6 +157,46 @@ def test_a_retry_goes_on_with_the_pod_of_a_lost_worker(
     assert result.from_head == release("2.10.5").head
     assert [each for each in heard.said if isinstance(each, Progress)][-1].done == len(result.revisions)
     until(lambda: left() == before)
+
+
+def test_what_a_lost_worker_left_is_removed_for_a_roll_back(
+    cluster: ClusterUnderTest,
+    corpus: Callable[[str], DatabaseAddress],
+    pods: Runtimes,
+    left: Callable[[], list[str]],
+    fernet_key: Secret,
+) -> None:
+    address, before = corpus("2.10.5"), left()
+
+    def lost_at_a_revision(said: Progress | str) -> None:
+        if isinstance(said, Progress):
+            raise WorkerLostError("lost", where="worker", remedy="Retry")
+
+    with pytest.raises(WorkerLostError):
+        pods("3.3.2").upgrade("3.3.2", address, fernet_key, lost_at_a_revision)
+    asked: list[str | None] = []
+
+    def open_cluster(conn_id: str | None) -> client.ApiClient:
+        asked.append(conn_id)
+        return cluster.api
+
+    deployment = read_deployment(
+        where="target",
+        host=address.host,
+        port=address.port,
+        login=address.user,
+        password=address.password.reveal(),
+        database=address.database,
+        extra={"runtime": {"kind": "kubernetes", "conn_id": "c", "namespace": cluster.namespace, "image": IMAGE}},
+        open_cluster=open_cluster,
+    )
+    workshop = Workshop(runtimes_path=Path("/nonexistent"), dumps_path=Path("/nonexistent"), reports_path="")
+    runtime = build_runtime(deployment, workshop)
+    runtime.clear(address.on("another"), Heard())
+    assert len(left()) == len(before) + 2
+    runtime.clear(address, Heard())
+    assert left() == before
+    assert asked == ["c"]
 
 
 def test_a_cut_connection_costs_no_line(

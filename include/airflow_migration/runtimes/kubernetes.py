@@ -175,6 +175,12 @@ class KubernetesRuntime:
         output, errors = ("".join(f"{text}\n" for text in part) for part in (texts["1"], texts["2"] + texts[""]))
         return CommandOutput(exit_code=ended.exit_code, output=Secret(output), errors=Secret(errors))
 
+    def clear(self, address: DatabaseAddress, listener: Listener) -> None:
+        """Remove the pods of lost attempts at this database, with their secrets."""
+        for pod in self._find({DATABASE: database_token(address)}):
+            listener(f"Removing pod {pod.name}")
+            pod.remove()
+
     def stop(self) -> None:
         """Delete the pod that is at work, and start no other."""
         self._stopped = True
@@ -246,10 +252,15 @@ class KubernetesRuntime:
 
     def _remove_ended(self, purpose: str) -> None:
         """Remove what attempts have left that were killed; a pod that runs may be another migration's."""
-        selector = ",".join(f"{key}={value}" for key, value in {**MANAGED_BY, PURPOSE: purpose}.items())
-        for pod in self._opened().find(PODS, selector):
-            if pod["status"].get("phase") in ("Failed", "Succeeded"):
-                AirflowPod(self._opened(), pod["metadata"]["name"], _own_labels(pod)).remove()
+        for pod in self._find({PURPOSE: purpose}):
+            present = pod.find()
+            if present is not None and present["status"].get("phase") in ("Failed", "Succeeded"):
+                pod.remove()
+
+    def _find(self, labels: Mapping[str, str]) -> list[AirflowPod]:
+        selector = ",".join(f"{key}={value}" for key, value in {**MANAGED_BY, **labels}.items())
+        found = self._opened().find(PODS, selector)
+        return [AirflowPod(self._opened(), pod["metadata"]["name"], _own_labels(pod)) for pod in found]
 
 
 def _own_labels(pod: JsonObject) -> dict[str, str]:

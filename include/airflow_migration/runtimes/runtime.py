@@ -89,5 +89,8 @@ class Runtime(Protocol):
     ) -> CommandOutput:
         """Run any other `airflow` command of the release; without `dags_folder` it sees no DAG files."""
 
+    def clear(self, address: DatabaseAddress, listener: Listener) -> None:
+        """End and remove what attempts that were killed have left at work on a database."""
+
     def stop(self) -> None:
         """End what is running; called from another thread or a signal handler."""

@@ -136,6 +136,9 @@ class VenvRuntime:
                 [airflow, *argv], directory=home
             )
 
+    def clear(self, address: DatabaseAddress, listener: Listener) -> None:
+        """Nothing: such a process ends with its session, and the next command removes its temporary home."""
+
     def stop(self) -> None:
         """End the command that is running, with everything that it started, and start no other."""
         self._stopped = True

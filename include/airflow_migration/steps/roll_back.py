@@ -24,7 +24,7 @@ from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.steps.data_only import restore_target_rows
-from airflow_migration.steps.migration import Running, Workshop
+from airflow_migration.steps.migration import Running, Workshop, build_runtime
 
 WHERE = "roll back"
 
@@ -256,6 +256,9 @@ def drop_created(roll_back: RollBack, listener: Listener) -> DropResult:
     plan = roll_back.plan
     _refuse_not_resumed(roll_back)
     dropped, kept = [], []
+    if plan.working_database:
+        runtime = build_runtime(roll_back.target, roll_back.workshop)
+        runtime.clear(roll_back.target.address.on(plan.working_database), listener)
     if plan.working_database and _drop(roll_back, plan.working_database, listener):
         dropped.append(plan.working_database)
     removed = None
