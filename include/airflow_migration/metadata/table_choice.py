@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from psycopg import sql
 
@@ -15,8 +16,8 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
-from airflow_migration.metadata.repairs.sequences import FAB_TABLES
 from airflow_migration.metadata.tables import SERIALIZED_IS_HISTORY, SERIALIZED_TABLES
+from airflow_migration.metadata.users_schema import USER_TABLES
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.references import ForeignKey, parents_first, read_foreign_keys
 
@@ -53,7 +54,6 @@ HISTORY_TABLES = frozenset(
         *("task_inlet_asset_reference", "task_outlet_asset_reference"),
     }
 )
-USER_TABLES = frozenset({*FAB_TABLES, "ab_group", "ab_group_role", "ab_user_group"})
 
 _CACHE = "made anew by the target from its DAG files"
 _EXECUTOR = "state of the source's executor"
@@ -91,13 +91,9 @@ class TableChoice:
     cleared: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> TableChoice:
-        values = dict(data)
-        travel, cleared = values["travel"], values["cleared"]
-        assert isinstance(travel, list | tuple)
-        assert isinstance(cleared, dict)
-        columns = {table: tuple(names) for table, names in cleared.items()}
-        return cls(**(values | {"travel": tuple(travel), "cleared": columns}))  # type: ignore[arg-type]
+    def from_json(cls, data: Mapping[str, Any]) -> TableChoice:
+        cleared = {table: tuple(names) for table, names in data["cleared"].items()}
+        return cls(**{**data, "travel": tuple(data["travel"]), "cleared": cleared})
 
 
 def default_tables(tables: Iterable[str], head: str) -> frozenset[str]:

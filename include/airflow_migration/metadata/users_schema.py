@@ -16,6 +16,7 @@ from airflow_migration.postgres.schemas import move_tables
 VERSION_TABLE = "alembic_version_fab"
 TABLES = (*FAB_TABLES, "ab_group", "ab_group_role", "ab_user_group", VERSION_TABLE)
 """The groups are those of FAB 5 (Airflow 3.1)."""
+USER_TABLES = frozenset(TABLES) - {VERSION_TABLE}
 
 # Schemas with FAB's tables, where neither another Airflow lives nor another application's tables refer to them.
 _CANDIDATES = """
@@ -71,3 +72,12 @@ def _has(conn: Session, table: str) -> bool:
         (table,),
     ).fetchone()
     return bool(row and row[0])
+
+
+def fab_head(session: Session) -> str | None:
+    """The head of the FAB provider's own migrations; None where they never ran."""
+    row = session.execute("SELECT to_regclass('alembic_version_fab') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return None
+    rows = session.execute("SELECT version_num FROM alembic_version_fab ORDER BY 1").fetchall()
+    return ",".join(str(each[0]) for each in rows) or None

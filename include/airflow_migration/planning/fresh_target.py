@@ -17,7 +17,7 @@ from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.metadata.replaced_rows import find_pointing, read_replaced
 from airflow_migration.metadata.table_choice import USERS
-from airflow_migration.metadata.users_schema import VERSION_TABLE
+from airflow_migration.metadata.users_schema import VERSION_TABLE, fab_head
 from airflow_migration.planning.keys import SWAP
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import Session
@@ -158,7 +158,7 @@ def _tables(plan: Plan, there: Session, conn: Session, *, ours: bool) -> Iterato
             evidence=kept[:EXAMPLES],
         )
     if VERSION_TABLE in before and "ab_user" in plan.choice.travel:
-        heads = [_fab_head(each, tables) for each, tables in ((there, before), (conn, after))]
+        heads = [fab_head(each) for each in (there, conn)]
         if heads[0] != heads[1]:
             yield _blocker(
                 f"users and roles are of another FAB: {VERSION_TABLE} is {heads[0]} at the source,"
@@ -174,13 +174,6 @@ def _missing(plan: Plan, before: Tables, after: Tables) -> Iterator[str]:
             yield f"table {table}"
         else:
             yield from (f"{table}.{column}" for column in before[table] if column not in after[table])
-
-
-def _fab_head(conn: Session, tables: Tables) -> str | None:
-    if VERSION_TABLE not in tables:
-        return None
-    row = conn.execute(sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(VERSION_TABLE))).fetchone()
-    return str(row[0]) if row else None
 
 
 def _privileges(plan: Plan, conn: Session, target: Deployment) -> Iterator[Finding]:

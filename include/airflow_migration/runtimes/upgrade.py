@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.metadata.releases import Release, read_head, releases_at, surrounding_releases
+from airflow_migration.metadata.users_schema import fab_head
 from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
 from airflow_migration.postgres.databases import terminate_sessions
 from airflow_migration.postgres.process import TAIL_LINES
@@ -170,15 +171,6 @@ def nothing_to_do(goal: Release, address: DatabaseAddress, listener: Listener) -
 def uses_fab(release: Release, settings: Mapping[str, str]) -> bool:
     """Whether the settings make a 3.x keep its users in FAB's tables."""
     return release.number >= (3,) and "FabAuthManager" in settings.get("AIRFLOW__CORE__AUTH_MANAGER", "")
-
-
-def fab_head(session: Session) -> str | None:
-    """The head of the FAB provider's own migrations; None where they never ran."""
-    row = session.execute("SELECT to_regclass('alembic_version_fab') IS NOT NULL").fetchone()
-    if not (row and row[0]):
-        return None
-    rows = session.execute("SELECT version_num FROM alembic_version_fab ORDER BY 1").fetchall()
-    return ",".join(str(each[0]) for each in rows) or None
 
 
 def moved_tables(session: Session) -> frozenset[str]:

@@ -13,10 +13,10 @@ from airflow_migration.metadata.table_choice import (
     HISTORY_TABLES,
     SETTING_TABLES,
     STAYING,
-    USER_TABLES,
     TableChoice,
     default_tables,
 )
+from airflow_migration.metadata.users_schema import USER_TABLES
 
 DATABASES = Path(__file__).parents[2] / "databases"
 RELEASES = ("1.10.10", "1.10.15", "2.0.2", "2.2.5", "2.7.3", "2.10.5", "2.11.2", "3.0.6", "3.1.8", "3.3.2")
