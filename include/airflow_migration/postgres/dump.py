@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -88,16 +89,8 @@ def dump_database(
     manifest = _keep_whole(path, about, listener)
     reused = manifest is not None
     if manifest is None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        discard_partial(path)
-        # A name of its own: the pg_dump of a killed try may still open files under the one that it was given.
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-        try:
+        with unfinished(path) as partial:
             manifest = _write(client, address, partial, pg_dump, methods, about, listener)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)  # it may have filled the disk
-            raise
-        partial.rename(path)
     return DumpResult(
         path=str(path),
         bytes=manifest.bytes,
@@ -107,6 +100,22 @@ def dump_database(
         compression=manifest.compression,
         jobs=manifest.jobs,
     )
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """The name under which pg_dump makes a directory that gets `path` for its name once all is in it, and only then."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    discard_partial(path)
+    # A name of its own: the pg_dump of a killed try may still open files under the one that it was given.
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        partial.chmod(0o700)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it may have filled the disk
+        raise
+    partial.rename(path)
 
 
 def discard_partial(path: Path) -> None:
@@ -194,7 +203,6 @@ def _write(
         "--no-password",
     ]
     _run(client, [*arguments, "--file", partial], sizes, partial, compression, listener)
-    partial.chmod(0o700)
     files = describe_files(partial, cores())
     manifest = Manifest(
         about=dict(about),

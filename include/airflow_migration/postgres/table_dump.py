@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,7 +14,7 @@ from psycopg import sql
 from airflow_migration.exceptions import MigrationError, ToolError
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.databases import seconds_since
-from airflow_migration.postgres.dump import DumpResult, discard_partial
+from airflow_migration.postgres.dump import DumpResult, unfinished
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener, Progress
 
@@ -95,17 +94,13 @@ def dump_tables(
     if reused:
         listener(f"Dump {path} is already complete; keeping it")
     else:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        discard_partial(path)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
         with address.connect() as conn:
             parts = _read_parts(conn, tables)
-        _run(client, parts, partial, pg_dump, jobs, listener)
-        partial.chmod(0o700)
-        dumped = tuple(_match(parts, _list_files(client, partial, pg_restore), partial))
-        content = [asdict(part) for part in dumped]
-        (partial / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.rename(path)
+        with unfinished(path) as partial:
+            _run(client, parts, partial, pg_dump, jobs, listener)
+            dumped = tuple(_match(parts, _list_files(client, partial, pg_restore), partial))
+            content = [asdict(part) for part in dumped]
+            (partial / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
     found = read_dump(path)
     return DumpResult(
         path=str(path),
