@@ -13,6 +13,8 @@ from airflow_migration.secret import Secret
 
 # libpq takes everything from its PG* variables: names that a URL cannot hold work, and no secret is in it.
 URL = "postgresql+psycopg2:///"
+QUIET = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
+"""Settings for a command whose output is read by a program."""
 UPGRADE_OPTIONS = ("--no-reserialize-dags", "--yes")
 SETTING = re.compile(r"AIRFLOW__[A-Z0-9_]+__[A-Z0-9_]+")
 OURS = re.compile(r"AIRFLOW__\w+__(SQL_ALCHEMY_CONN|SQL_ALCHEMY_SCHEMA|FERNET_KEY|DAGS_FOLDER|PLUGINS_FOLDER)\w*")

@@ -18,7 +18,7 @@ from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.progress import Listener
-from airflow_migration.runtimes.command import UPGRADE_OPTIONS, secret_values, upgrade_command
+from airflow_migration.runtimes.command import QUIET, UPGRADE_OPTIONS, secret_values, upgrade_command
 from airflow_migration.runtimes.pod import UNKNOWN_EXIT, AirflowPod, Ended
 from airflow_migration.runtimes.pod_spec import (
     MANAGED_BY,
@@ -158,9 +158,8 @@ class KubernetesRuntime:
             pod.remove()  # of an attempt that was killed
             pod.find()
         seal = Fernet.generate_key()
-        quiet = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
         inside = self._options.seen_from_inside(address)
-        variables = environment_of(wanted, inside, keys, quiet | dict(settings), Secret(seal.decode()))
+        variables = environment_of(wanted, inside, keys, QUIET | dict(settings), Secret(seal.decode()))
         image = self._options.image_of(wanted)
         try:
             pod.start(pod_manifest(pod.name, pod.labels, variables, argv, image, self._options), variables)

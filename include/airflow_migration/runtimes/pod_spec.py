@@ -9,13 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_migration.deployments.kubernetes.cluster import JsonObject
+from airflow_migration.deployments.kubernetes.secrets import encode
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.command import SECRETIVE, airflow_environment
 from airflow_migration.secret import Secret
-
-JsonObject = dict[str, Any]
 
 CONTAINER = "airflow"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-migration"}
@@ -99,7 +99,7 @@ def is_secret(name: str) -> bool:
 
 def secret_manifest(name: str, labels: Mapping[str, str], variables: Mapping[str, str]) -> JsonObject:
     """The secret with what must not be seen; for the API alone."""
-    data = {each: base64.b64encode(value.encode()).decode() for each, value in variables.items() if is_secret(each)}
+    data = {each: encode(value) for each, value in variables.items() if is_secret(each)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -16,6 +16,7 @@ from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
 from airflow_migration.runtimes.build import build, build_environment, environment_at
 from airflow_migration.runtimes.command import (
+    QUIET,
     airflow_environment,
     bare_environment,
     secret_values,
@@ -128,8 +129,7 @@ class VenvRuntime:
         wanted = find_release(release)
         airflow = self.prepare(release, lambda _: None) / "bin" / "airflow"
         with own_home() as home:
-            quiet = {f"AIRFLOW__{section}__LOGGING_LEVEL": "ERROR" for section in ("CORE", "LOGGING")}
-            variables = airflow_environment(wanted, home, address, keys, quiet | dict(settings))
+            variables = airflow_environment(wanted, home, address, keys, QUIET | dict(settings))
             if dags_folder is not None:
                 variables["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags_folder)
             return self._begin(SilentCommand(f"airflow {argv[0]} of Airflow {wanted}", variables)).run(

@@ -146,7 +146,7 @@ class KeptSecrets:
 
     def _names(self, place: Place) -> tuple[str, str]:
         """A former migration may have taken the first."""
-        return tuple(kept_name(place.name, suffix) for suffix in (SUFFIX, f"{SUFFIX}-{self._token}"))  # type: ignore[return-value]
+        return kept_name(place.name), kept_name(place.name, f"{SUFFIX}-{self._token}")
 
     def _write(self, place: Place, secret: JsonObject, value: str) -> None:
         version = {"resourceVersion": secret["metadata"]["resourceVersion"]}
