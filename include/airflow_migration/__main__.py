@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -104,7 +104,7 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
     whole.add_argument("--history-days", type=int, metavar="DAYS")
     whole.add_argument(
         "--repairs",
-        type=_chosen_repairs,
+        type=_word_or_list(repairs.CHOICES),
         default=DEFAULTS.repairs,
         metavar="WHICH",
         help="safe (default), all, or ids separated by commas; '' is none",
@@ -112,7 +112,7 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
     whole.add_argument("--transfer", choices=TRANSFERS, default=DEFAULTS.transfer)
     whole.add_argument(
         "--tables",
-        type=_chosen_tables,
+        type=_word_or_list((DEFAULTS.tables,)),
         default=DEFAULTS.tables,
         metavar="WHICH",
         help="with --transfer data_only: default, or tables separated by commas; default and users stand for theirs",
@@ -122,12 +122,9 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
     whole.add_argument("--no-backup", action="store_true")
 
 
-def _chosen_repairs(text: str) -> str | tuple[str, ...]:
-    return text if text in repairs.CHOICES else tuple(each.strip() for each in text.split(",") if each.strip())
-
-
-def _chosen_tables(text: str) -> str | tuple[str, ...]:
-    return text if text == DEFAULTS.tables else tuple(each.strip() for each in text.split(",") if each.strip())
+def _word_or_list(words: Collection[object]) -> Callable[[str], str | tuple[str, ...]]:
+    """Reads one of the words, or a list."""
+    return lambda text: text if text in words else tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
@@ -140,7 +137,7 @@ def _preflight(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
             "history_days": given.history_days,
             "repairs": given.repairs,
             "transfer": given.transfer,
-            "tables": list(given.tables) if isinstance(given.tables, tuple) else given.tables,
+            "tables": given.tables,
             "fernet": given.fernet,
             "target_database": given.target_database,
             "backup": not given.no_backup,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from psycopg import sql
 
@@ -63,28 +63,32 @@ def check_membership(there: Session, source: str, target: str) -> Iterator[Findi
 
 def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
     """A dump is of the whole database."""
-    unreadable = tuple(str(name) for (name,) in there.execute(_UNREADABLE))
-    if unreadable:
-        yield Finding(
-            check=PRIVILEGES,
-            severity="blocker",
-            summary=f'role "{user}" may not read all tables of the source\'s database, so it can make no dump',
-            count=len(unreadable),
-            evidence=unreadable[:SHOWN],
-            remedy="Use a login that may" + (", or set backup to false" if plan.transfer == CLONE else ""),
-        )
+    yield from _blocked_by(
+        there.execute(_UNREADABLE),
+        f'role "{user}" may not read all tables of the source\'s database, so it can make no dump',
+        "Use a login that may" + (", or set backup to false" if plan.transfer == CLONE else ""),
+    )
     yield from find_hidden_rows(there, user)
 
 
 def find_hidden_rows(there: Session, user: str) -> Iterator[Finding]:
     """Tables whose rows a dump by this role would not have."""
-    hidden = tuple(str(name) for (name,) in there.execute(_HIDDEN))
-    if hidden:
+    yield from _blocked_by(
+        there.execute(_HIDDEN),
+        f'row security hides rows of the source from role "{user}", so it can make no dump',
+        f"{alter_role(user)} BYPASSRLS, or use the login of the tables' owner",
+    )
+
+
+def _blocked_by(found: Iterable[tuple[object, ...]], summary: str, remedy: str) -> Iterator[Finding]:
+    """:param found: names of tables that are in the way"""
+    tables = tuple(str(name) for (name,) in found)
+    if tables:
         yield Finding(
             check=PRIVILEGES,
             severity="blocker",
-            summary=f'row security hides rows of the source from role "{user}", so it can make no dump',
-            count=len(hidden),
-            evidence=hidden[:SHOWN],
-            remedy=f"{alter_role(user)} BYPASSRLS, or use the login of the tables' owner",
+            summary=summary,
+            count=len(tables),
+            evidence=tables[:SHOWN],
+            remedy=remedy,
         )
