@@ -13,6 +13,7 @@ from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest
 from tests.kubernetes.fake.faults import Fault
 from tests.kubernetes.test_fake_cluster import until
+from tests.listening import Heard
 
 from airflow_migration.deployments.deployment import read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ForbiddenError
@@ -30,22 +31,14 @@ IMAGE = "apache/airflow:{release}"
 Runtimes = Callable[..., KubernetesRuntime]
 
 
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.said: list[Progress | str] = []
-
-    def __call__(self, what: Progress | str) -> None:
-        self.said.append(what)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(map(str, self.said))
-
-
 class WorkerLostError(MigrationError):
     """Stands for the end of the process: nothing is cleaned up."""
+
+
+def lost_at_a_revision(said: Progress | str) -> None:
+    """A listener whose process ends at the first progress."""
+    if isinstance(said, Progress):
+        raise WorkerLostError("lost", where="worker", remedy="Retry")
 
 
 @pytest.fixture
@@ -120,7 +113,7 @@ def test_a_pod_upgrades_a_database_and_leaves_nothing(
     result = runtime.upgrade("2.11.2", address, fernet_key, heard)
     assert result.to_head == head(address) == release("2.11.2").head
     assert (result.exit_code, result.from_head) == (0, release("2.7.3").head)
-    told = [each for each in heard.said if isinstance(each, Progress)]
+    told = heard.progress
     assert told[-1].done == told[-1].total == len(result.revisions)
     assert 0 < sum(each.seconds for each in result.revisions) <= result.seconds
     again = runtime.upgrade("2.11.2", address, fernet_key, heard)
@@ -142,10 +135,6 @@ def test_a_retry_goes_on_with_the_pod_of_a_lost_worker(
 ) -> None:
     address, before = corpus("2.10.5"), left()
 
-    def lost_at_a_revision(said: Progress | str) -> None:
-        if isinstance(said, Progress):
-            raise WorkerLostError("lost", where="worker", remedy="Retry")
-
     with pytest.raises(WorkerLostError):
         pods("3.3.2").upgrade("3.3.2", address, fernet_key, lost_at_a_revision)
     (name, secret) = [each for each in left() if each not in before]
@@ -155,7 +144,7 @@ def test_a_retry_goes_on_with_the_pod_of_a_lost_worker(
     assert "going on with it" in heard.text
     assert result.to_head == head(address) == release("3.3.2").head
     assert result.from_head == release("2.10.5").head
-    assert [each for each in heard.said if isinstance(each, Progress)][-1].done == len(result.revisions)
+    assert heard.progress[-1].done == len(result.revisions)
     until(lambda: left() == before)
 
 
@@ -167,10 +156,6 @@ def test_what_a_lost_worker_left_is_removed_for_a_roll_back(
     fernet_key: Secret,
 ) -> None:
     address, before = corpus("2.10.5"), left()
-
-    def lost_at_a_revision(said: Progress | str) -> None:
-        if isinstance(said, Progress):
-            raise WorkerLostError("lost", where="worker", remedy="Retry")
 
     with pytest.raises(WorkerLostError):
         pods("3.3.2").upgrade("3.3.2", address, fernet_key, lost_at_a_revision)

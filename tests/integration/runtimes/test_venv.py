@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from tests.listening import Heard
 
 from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.metadata.releases import read_head, release
@@ -26,24 +27,6 @@ FAB = {"AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_au
 ROLE, PASSWORD = 'we"ird r%le ü', 'p%w$ "ü 1'
 NAME, SCHEMA = 'we"ird %näme $x', 'air"flow é'
 BROKEN = "broken{value of a row"
-
-
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.said: list[Progress | str] = []
-
-    def __call__(self, what: Progress | str) -> None:
-        self.said.append(what)
-
-    @property
-    def text(self) -> str:
-        return "\n".join(map(str, self.said))
-
-    @property
-    def progress(self) -> list[Progress]:
-        return [each for each in self.said if isinstance(each, Progress)]
 
 
 def execute(address: DatabaseAddress, *statements: str | sql.Composed) -> None:

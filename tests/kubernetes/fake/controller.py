@@ -25,13 +25,9 @@ class Controller(threading.Thread):
         self._store, self._stopped = store, False
 
     def run(self) -> None:
-        seen = -1
-        while True:
+        seen: int | None = -1
+        while (seen := self._store.next_version(seen, lambda: self._stopped)) is not None:
             with self._store.changed:
-                self._store.changed.wait_for(lambda: self._stopped or self._store.version != seen)  # noqa: B023
-                if self._stopped:
-                    return
-                seen = self._store.version
                 for resource in (DEPLOYMENTS, STATEFULSETS):
                     for workload in self._store.all(resource):
                         self._reconcile(resource, workload)

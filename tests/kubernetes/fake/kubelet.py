@@ -29,14 +29,9 @@ class Kubelet(threading.Thread):
         self._pods: dict[str, _RunningPod] = {}
 
     def run(self) -> None:
-        seen = -1
-        while True:
-            with self._store.changed:
-                self._store.changed.wait_for(lambda: self._stopped or self._store.version != seen)  # noqa: B023
-                if self._stopped:
-                    return
-                seen = self._store.version
-                pods = {pod["metadata"]["uid"]: pod for pod in self._store.all(PODS)}
+        seen: int | None = -1
+        while (seen := self._store.next_version(seen, lambda: self._stopped)) is not None:
+            pods = {pod["metadata"]["uid"]: pod for pod in self._store.all(PODS)}
             for uid, pod in pods.items():
                 if uid not in self._pods:
                     self._pods[uid] = _RunningPod(self._store, self._images, pod)

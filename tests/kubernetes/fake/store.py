@@ -45,6 +45,12 @@ class Store:
     def version(self) -> int:
         return self._version
 
+    def next_version(self, seen: int | None, stopped: Callable[[], bool]) -> int | None:
+        """Wait until there is another one than what was seen; None once the waiting was stopped."""
+        with self.changed:
+            self.changed.wait_for(lambda: stopped() or self._version != seen)
+            return None if stopped() else self._version
+
     def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
         with self.changed:
             return copy.deepcopy(self._find(resource, namespace, name))
