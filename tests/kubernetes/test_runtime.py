@@ -12,6 +12,7 @@ import pytest
 from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest
 from tests.kubernetes.fake.faults import Fault
+from tests.kubernetes.fake.pod_security import ENFORCE
 from tests.kubernetes.test_fake_cluster import until
 from tests.listening import Heard
 
@@ -237,6 +238,31 @@ def test_an_account_that_may_not_make_pods_is_told_what_it_lacks(cluster: Cluste
         pods("2.11.2").prepare("2.11.2", Heard())
     assert "pods" in caught.value.problem
     assert "rbac.yaml" in caught.value.remedy
+
+
+@pytest.fixture
+def restricted(cluster: ClusterUnderTest) -> Iterator[None]:
+    """The namespace takes no pod that might run as root."""
+    core = client.CoreV1Api(cluster.admin)
+
+    def enforce(standard: str | None) -> None:
+        core.patch_namespace(cluster.namespace, {"metadata": {"labels": {ENFORCE: standard}}})
+
+    enforce("restricted")
+    yield
+    enforce(None)
+
+
+@pytest.mark.usefixtures("restricted")
+def test_a_namespace_that_wants_no_root_is_told_of_and_served(pods: Runtimes, left: Callable[[], list[str]]) -> None:
+    before = left()
+    with pytest.raises(InvalidInputError) as caught:
+        pods("2.11.2").prepare("2.11.2", Heard())
+    assert "restricted" in caught.value.problem
+    assert "run_as_user" in caught.value.remedy
+    assert not isinstance(caught.value, ForbiddenError)
+    assert pods("2.11.2", run_as_user=50000).prepare("2.11.2", Heard()) == "apache/airflow:2.11.2"
+    until(lambda: left() == before)
 
 
 def test_a_pod_of_somebody_else_is_left_alone(

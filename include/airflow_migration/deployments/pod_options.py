@@ -19,11 +19,12 @@ POD_OPTIONS = {
     "tolerations",
     "host",
     "port",
+    "run_as_user",
     "start_timeout",
 }
 TEXTS = ("conn_id", "service_account", "host")
 PLACEHOLDER = re.compile(r"\{[^}]*\}?|\}")
-PORTS = range(1, 65536)
+NUMBERS = {"port": range(1, 65536), "run_as_user": range(1, 2**31), "start_timeout": range(1, 86401)}
 
 
 def check_pod_options(options: Mapping[str, Any], refuse: Refuse) -> None:
@@ -50,7 +51,7 @@ def check_pod_options(options: Mapping[str, Any], refuse: Refuse) -> None:
 
 
 def _check_numbers(options: Mapping[str, Any], refuse: Refuse) -> None:
-    for name, allowed in (("port", PORTS), ("start_timeout", range(1, 86401))):
+    for name, allowed in NUMBERS.items():
         value = options.get(name, 1)
         if isinstance(value, bool) or value not in allowed:
             refuse(f"extra runtime: {name} is no number from 1 to {allowed[-1]}", f"Give {name} without quotes")

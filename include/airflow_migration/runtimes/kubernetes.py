@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from airflow_migration.deployments.kubernetes.cluster import PODS, Cluster, JsonObject
+from airflow_migration.deployments.kubernetes.labels import MANAGED_BY, PREFIX
 from airflow_migration.exceptions import InvalidInputError, MigrationError, ToolError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
@@ -21,7 +22,6 @@ from airflow_migration.progress import Listener
 from airflow_migration.runtimes.command import QUIET, UPGRADE_OPTIONS, secret_values, upgrade_command
 from airflow_migration.runtimes.pod import UNKNOWN_EXIT, AirflowPod, Ended
 from airflow_migration.runtimes.pod_spec import (
-    MANAGED_BY,
     OPTIONS,
     SEAL,
     PodOptions,
@@ -34,8 +34,8 @@ from airflow_migration.runtimes.upgrade import Before, UpgradeWatch, look_before
 from airflow_migration.secret import Secret
 
 NAME = "airflow-migration"
-PURPOSE, RELEASE, DATABASE = f"{NAME}/purpose", f"{NAME}/release", f"{NAME}/database"
-BEFORE = f"{NAME}/before"
+PURPOSE, RELEASE, DATABASE = f"{PREFIX}/purpose", f"{PREFIX}/release", f"{PREFIX}/database"
+BEFORE = f"{PREFIX}/before"
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 PREPARE_SECONDS = 300
 
@@ -263,7 +263,7 @@ class KubernetesRuntime:
 
 
 def _own_labels(pod: JsonObject) -> dict[str, str]:
-    return {key: value for key, value in pod["metadata"]["labels"].items() if key.startswith(f"{NAME}/")}
+    return {key: value for key, value in pod["metadata"]["labels"].items() if key.startswith(f"{PREFIX}/")}
 
 
 def pod_name(purpose: str, release: str, token: str) -> str:

@@ -22,9 +22,10 @@ from airflow_migration.deployments.kubernetes.cluster import (
     JsonObject,
     NotFoundError,
 )
+from airflow_migration.deployments.kubernetes.labels import MANAGED_BY
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError, ToolError
 from airflow_migration.progress import Listener
-from airflow_migration.runtimes.pod_spec import CONTAINER, MANAGED_BY, SEAL, data_of, secret_manifest
+from airflow_migration.runtimes.pod_spec import CONTAINER, SEAL, data_of, secret_manifest
 
 POLL_SECONDS = 0.5
 GONE_DEADLINE = 60.0
@@ -95,25 +96,21 @@ class AirflowPod:
             self._tick.wait(POLL_SECONDS)
 
     def start(self, pod: JsonObject, variables: Mapping[str, str]) -> None:
-        """Make secret and pod. The secret belongs to the pod, so that it goes with it whatever becomes of us.
+        """Make the pod, then its secret, for which a kubelet waits. It belongs to the pod from its first moment, so
+        that none is ever left without one, whatever becomes of us.
 
         :raises ForbiddenError: the account may not make them
+        :raises OwnershipError: a secret of that name is not ours
         """
-        secret = secret_manifest(self.name, self.labels, variables)
-        try:
-            self._cluster.create(SECRETS, secret)
-        except AlreadyExistsError:
-            # Left by an attempt that was killed before it had made its pod.
-            self._delete_secret()
-            self._cluster.create(SECRETS, secret)
+        self._delete_secret()  # of an earlier pod, which the new one would be given
         try:
             made = self._cluster.create(PODS, pod)
+            owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": made["metadata"]["uid"]}
+            self._cluster.create(SECRETS, secret_manifest(self.name, self.labels, variables, owner))
         except AlreadyExistsError as err:
             raise ToolError(
                 "another attempt has just made the same pod", where=err.where, remedy="Retry: it is then found"
             ) from err
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": made["metadata"]["uid"]}
-        self._cluster.patch(SECRETS, self.name, {"metadata": {"ownerReferences": [owner]}})
 
     def seal(self) -> Fernet | None:
         """The key that its lines are encrypted with; None when its secret is gone."""

@@ -18,7 +18,6 @@ from airflow_migration.runtimes.command import SECRETIVE, airflow_environment
 from airflow_migration.secret import Secret
 
 CONTAINER = "airflow"
-MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-migration"}
 SEAL = "AIRFLOW_MIGRATION_SEAL"
 OPTIONS = "AIRFLOW_MIGRATION_OPTIONS"
 FILE_PREFIX = "AIRFLOW_MIGRATION_FILE_"
@@ -36,6 +35,7 @@ class PodOptions:
     :param image: with ``{release}`` in it, or of one release
     :param host: of the database as pods see it; None for the deployment's own
     :param port: likewise
+    :param run_as_user: number of the user that the command runs as; None for the image's own
     :param start_timeout: seconds for a pod to be scheduled, its image pulled and its command started
     """
 
@@ -48,6 +48,7 @@ class PodOptions:
     tolerations: Sequence[Mapping[str, Any]] = ()
     host: str | None = None
     port: int | None = None
+    run_as_user: int | None = None
     start_timeout: int = 600
 
     def image_of(self, release: Release) -> str:
@@ -97,13 +98,18 @@ def is_secret(name: str) -> bool:
     return name == SEAL or name.startswith(FILE_PREFIX) or bool(SECRETIVE.search(name))
 
 
-def secret_manifest(name: str, labels: Mapping[str, str], variables: Mapping[str, str]) -> JsonObject:
-    """The secret with what must not be seen; for the API alone."""
+def secret_manifest(
+    name: str, labels: Mapping[str, str], variables: Mapping[str, str], owner: Mapping[str, str]
+) -> JsonObject:
+    """The secret with what must not be seen; for the API alone.
+
+    :param owner: reference to the pod, with which the cluster removes it
+    """
     data = {each: encode(value) for each, value in variables.items() if is_secret(each)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "labels": dict(labels)},
+        "metadata": {"name": name, "labels": dict(labels), "ownerReferences": [dict(owner)]},
         "type": "Opaque",
         "data": data,
     }
@@ -146,6 +152,9 @@ def pod_manifest(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
+    if options.run_as_user is not None:
+        # Pod security "restricted" asks for both.
+        container["securityContext"] |= {"runAsUser": options.run_as_user, "runAsNonRoot": True}
     if options.resources:
         container["resources"] = dict(options.resources)
     spec: JsonObject = {

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from tests.kubernetes.fake.patches import apply_patch
+from tests.kubernetes.fake.pod_security import require_restricted
 from tests.kubernetes.fake.resources import (
     RESOURCES,
     ApiError,
@@ -225,8 +226,9 @@ def _create(cluster: FakeCluster, request: Request, resource: Resource) -> JsonO
         refuse_bad_base64(content)
     content = prepare(resource, content)
     if resource.namespaced:
-        cluster.store.get(RESOURCES["", "namespaces"], "", request.namespace)
+        namespace = cluster.store.get(RESOURCES["", "namespaces"], "", request.namespace)
     if resource.kind == "Pod":
+        require_restricted(namespace, content)
         content["status"] = {"phase": "Pending"}
     else:
         content.pop("status", None)

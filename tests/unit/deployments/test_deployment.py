@@ -148,6 +148,7 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x:{other}"}}, "image"),
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "port": "5432"}}, "port"),
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "start_timeout": 0}}, "start_timeout"),
+        ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "run_as_user": 0}}, "run_as_user"),
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "resources": {"cpu": 1}}}, "resources"),
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "image_pull_secrets": "s"}}, "secrets"),
         ({"runtime": {"kind": "kubernetes", "namespace": "a", "image": "x", "tolerations": {}}}, "tolerations"),

@@ -33,7 +33,7 @@ def test_secrets_are_in_the_secret_alone(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("certificate-never-shown")
     env = variables(address(sslrootcert=str(tmp_path / "ca.pem"), sslmode="verify-full"))
     pod = pod_manifest("name", {}, env, ["db", "migrate"], OPTIONS.image_of(release("3.3.2")), OPTIONS)
-    held = data_of(secret_manifest("name", {}, env))
+    held = data_of(secret_manifest("name", {}, env, {}))
     assert "never-shown" not in json.dumps(pod)
     for value in (PASSWORD, KEY, SEAL, "certificate-never-shown", SETTINGS["AIRFLOW__CELERY__RESULT_BACKEND"]):
         assert value in held.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ PATIENCE = 60.0
 LOG_TIMEOUT = 60.0
 """Seconds without a line after which a log is asked for anew: a connection may have died in silence."""
 LOG_PATH = "/api/v1/namespaces/{namespace}/pods/{name}/log"
+POD_SECURITY = re.compile(r'violates PodSecurity ("[\w.:-]+")')
+"""How an API server says that the standard of a namespace forbids a pod; what it lists behind is not repeated."""
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
@@ -265,6 +268,13 @@ def translate(err: ApiException, verb: str, resource: Resource, where: str) -> M
         case 401:
             return InvalidInputError(
                 "the API server does not know the account", where=where, remedy="Renew the token of the connection"
+            )
+        case 403 if violated := POD_SECURITY.search(status.get("message") or ""):
+            return InvalidInputError(
+                f"the namespace's pod security {violated[1]} refuses the pod",
+                where=where,
+                remedy="Set run_as_user in the connection's runtime to the number of the image's user "
+                "(apache/airflow: 50000), or give the pods another namespace",
             )
         case 403:
             group = f" of API group {resource.group}" if resource.group else ""

@@ -14,9 +14,9 @@ from airflow_migration.deployments.kubernetes.cluster import (
     NotFoundError,
 )
 from airflow_migration.deployments.kubernetes.discovery import Place, decode
+from airflow_migration.deployments.kubernetes.labels import PREFIX
 from airflow_migration.exceptions import InvalidInputError, OwnershipError
 
-PREFIX = "airflow-provider-migration"
 MIGRATION = f"{PREFIX}/migration"
 """Label: the migration's token, as a run's id holds characters that no label may have."""
 OF = f"{PREFIX}/of"

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster, JsonObject
 from airflow_migration.deployments.kubernetes.discovery import Place, Workload
-from airflow_migration.deployments.kubernetes.secrets import PREFIX
+from airflow_migration.deployments.kubernetes.labels import PREFIX
 from airflow_migration.deployments.kubernetes.workloads import change
 
 AIRFLOW = "AIRFLOW__"

@@ -18,7 +18,8 @@ from airflow_migration.deployments.kubernetes.cluster import (
     NotFoundError,
 )
 from airflow_migration.deployments.kubernetes.discovery import PGBOUNCER, Workload
-from airflow_migration.deployments.kubernetes.secrets import ATTEMPTS, PREFIX
+from airflow_migration.deployments.kubernetes.labels import PREFIX
+from airflow_migration.deployments.kubernetes.secrets import ATTEMPTS
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.progress import Listener, Progress
 
