@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from psycopg import sql
+from tests.end_to_end.control import Control
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.exceptions import InvalidInputError
@@ -23,59 +20,10 @@ from airflow_migration.secret import Secret
 if TYPE_CHECKING:
     from airflow_migration.runtimes.venv import VenvRuntime
 
-REPOSITORY = Path(__file__).parents[2]
 RELEASE = "1.10.15"
 OWN_KEY = Secret("b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=")
-RUN_ID = "manual__2019"
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Control:
-    """A control Airflow that runs one DAG at a time, as README's terminal does."""
-
-    def __init__(self, folder: Path, **connections: dict[str, Any]) -> None:
-        self.folder = folder
-        self._environment = os.environ | {
-            "AIRFLOW_HOME": str(folder / "control"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__AIRFLOW_MIGRATION__RUNTIMES_PATH": str(REPOSITORY / "build" / "runtimes"),
-            "AIRFLOW__AIRFLOW_MIGRATION__DUMPS_PATH": str(folder / "dumps"),
-            "AIRFLOW__AIRFLOW_MIGRATION__REPORTS_PATH": str(folder / "reports"),
-            "PYTHONPATH": str(REPOSITORY / "include"),
-            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
-        }
-        for command in (["db", "migrate"], ["dags", "reserialize"]):
-            self._airflow(*command)
-
-    def run(self, dag_id: str, **conf: Any) -> dict[str, Any]:
-        """Run a DAG to its end.
-
-        :returns: the report that it has written
-        """
-        before = set(self.reports())
-        output = self._airflow("dags", "test", dag_id, "-c", json.dumps({"require_approval": False} | conf))
-        (path,) = set(self.reports()) - before
-        report: dict[str, Any] = json.loads(path.read_text())
-        assert report["status"] == "success", output[-6000:]
-        return report
-
-    def reports(self) -> list[Path]:
-        return list((self.folder / "reports").rglob("report.json"))
-
-    def _airflow(self, *argv: str) -> str:
-        done = subprocess.run(
-            [Path(sys.executable).with_name("airflow"), *argv],
-            env=self._environment,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-6000:]
-        return done.stdout
 
 
 @dataclass(frozen=True, kw_only=True)

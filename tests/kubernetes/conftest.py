@@ -86,7 +86,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterUnderTest]:
         fake.add_namespace(namespace)
     before = _objects(admin, namespace)
     apply_manifest(admin, namespace)
-    token = _token(admin, namespace)
+    token = token_of_account(admin, namespace)
     yield ClusterUnderTest(
         admin=admin,
         api=api_client(admin.configuration.host, token, admin.configuration),
@@ -148,7 +148,8 @@ def apply_manifest(admin: client.ApiClient, namespace: str) -> None:
                 rbac.replace_namespaced_role(ACCOUNT, namespace, document)
 
 
-def _token(admin: client.ApiClient, namespace: str) -> str:
+def token_of_account(admin: client.ApiClient, namespace: str) -> str:
+    """A token of the manifest's service account."""
     body = {"spec": {"audiences": None, "expirationSeconds": 3600}}
     answer = client.CoreV1Api(admin).create_namespaced_service_account_token(ACCOUNT, namespace, body)
     return str(answer.status.token)
