@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
-from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk.log import mask_secret
 
 from airflow_migration.deployments.connection_type import CONNECTION_TYPE
+from airflow_migration.deployments.control import control_of
 from airflow_migration.deployments.deployment import Deployment, read_deployment
+from airflow_migration.deployments.kubernetes.control import KubernetesControl
 from airflow_migration.exceptions import InvalidInputError, MigrationError
 from airflow_migration.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR, HOOK_NAME
 from airflow_migration.metadata.releases import read_head, releases_at
@@ -50,10 +53,14 @@ class DeploymentHook(PostgresHook):
         return self._deployment.address.connect(read_only=self.read_only)
 
     def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]
-        """For the button in the UI: release, size and server version, or what is wrong."""
+        """For the button in the UI: release, size and server version, or what is wrong.
+
+        Of a deployment in a cluster also whether all is there that a migration needs, with the rights to it.
+        """
         try:
             with self._deployment.address.connect(statement_timeout=20) as session:
-                return True, describe(session)
+                answer = describe(session)
+            return True, answer + self._check_cluster()
         except MigrationError as err:
             return False, str(err)
         except psycopg.Error as err:
@@ -62,6 +69,13 @@ class DeploymentHook(PostgresHook):
             # Its text is unknown and may hold the connection, which the answer must not.
             self.log.debug("Test of connection %s failed", self.get_conn_id(), exc_info=True)
             return False, f"Unexpected {type(err).__name__}; see the log of the API server at level DEBUG"
+
+    def _check_cluster(self) -> str:
+        control = control_of(self._deployment)
+        if not isinstance(control, KubernetesControl):
+            return ""  # a file may be one of the workers', which the API server does not see
+        control.check(self._deployment.address.database)
+        return f"; {control} is found"
 
     @cached_property
     def _deployment(self) -> Deployment:
@@ -74,8 +88,7 @@ class DeploymentHook(PostgresHook):
                 where=where,
                 remedy=f"Create it with type {CONNECTION_TYPE}, or name another one",
             ) from None
-        if connection.password:
-            mask_secret(connection.password)
+        _mask_password(connection.password or "")
         deployment = read_deployment(
             where=where,
             conn_type=connection.conn_type,
@@ -87,8 +100,7 @@ class DeploymentHook(PostgresHook):
             extra=connection.extra,
             open_cluster=open_cluster,
         )
-        if deployment.address.password:  # it may have been read from the deployment's cluster
-            mask_secret(deployment.address.password.reveal())
+        _mask_password(deployment.address.password.reveal())  # it may have been read from the deployment's cluster
         for key in deployment.fernet_keys.reveal().split(","):
             if key:
                 mask_secret(key)
@@ -121,19 +133,27 @@ def open_cluster(conn_id: str | None) -> ApiClient:
     :raises InvalidInputError: there is no such connection, or it names no cluster
     """
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-    from kubernetes.config import ConfigException
 
     where = f'connection "{conn_id}"' if conn_id else "cluster of this Airflow"
     try:
-        return KubernetesHook(conn_id=conn_id).get_conn()
+        client = KubernetesHook(conn_id=conn_id).get_conn()
     except AirflowNotFoundException:
         problem, remedy = "there is no such connection", "Create it with type kubernetes, or name another one"
-    except (AirflowException, ConfigException, OSError) as err:
-        problem, remedy = (
-            f"it names no cluster ({type(err).__name__})",
-            "Correct it; its type is kubernetes",
-        )
+    except Exception as err:
+        # Of a kubeconfig that is none, YAML's parser and the client tell in many ways, some with the text itself.
+        problem, remedy = f"it names no cluster ({type(err).__name__})", "Correct it; its type is kubernetes"
+    else:
+        for token in client.configuration.api_key.values():
+            mask_secret(token.removeprefix("Bearer "))
+        return client
     raise InvalidInputError(problem, where=where, remedy=remedy)
+
+
+def _mask_password(password: str) -> None:
+    """Also as a connection string spells it."""
+    for spelt in {password, quote(password, safe=""), quote(password)}:
+        if spelt:
+            mask_secret(spelt)
 
 
 def describe(session: Session) -> str:

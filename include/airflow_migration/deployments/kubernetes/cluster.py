@@ -20,6 +20,8 @@ OpenCluster: TypeAlias = "Callable[[str | None], ApiClient]"
 
 MANIFEST = "docs/kubernetes/rbac.yaml"
 TIMEOUT = 30.0
+CONNECT_TIMEOUT = 10.0
+"""Seconds for each of the client's four attempts at a server behind which nobody may be."""
 PATIENCE = 60.0
 """Seconds for which a server that is busy (429) is asked again."""
 LOG_TIMEOUT = 60.0
@@ -224,7 +226,7 @@ class Cluster:
                     auth_settings=["BearerToken"],
                     _return_http_data_only=True,
                     _preload_content=False,
-                    _request_timeout=LOG_TIMEOUT if path == LOG_PATH else self._timeout,
+                    _request_timeout=(CONNECT_TIMEOUT, LOG_TIMEOUT if path == LOG_PATH else self._timeout),
                 )
             except ApiException as err:
                 wait = _seconds_to_wait(err)

@@ -65,6 +65,10 @@ class KubernetesControl:
     def __init__(self, control: Mapping[str, Any], open_cluster: Callable[[], Cluster]) -> None:
         self._control, self._open = control, open_cluster
 
+    def __str__(self) -> str:
+        release = self._control.get("release")
+        return (f'release "{release}" in ' if release else "") + f"namespace {self._control['namespace']}"
+
     def fernet_keys(self) -> Secret:
         place = require(self._cluster, self._control, FERNET)
         return read_fernet_keys(read(self._cluster, place), self._cluster.where(SECRETS, place.name))
