@@ -68,6 +68,8 @@ from airflow_migration.operators.upgrade import (
 from airflow_migration.operators.verify import VerifyOperator
 
 SHORT, LONG = timedelta(minutes=15), timedelta(hours=12)
+PODS = timedelta(minutes=75)
+"""Longer than `ready_timeout` may be, which ends the wait for pods with their reasons."""
 
 PARAMS = {
     "source_conn_id": Param(
@@ -254,7 +256,7 @@ with DAG(
     with TaskGroup("copy", prefix_group_id=False, tooltip="Make the frozen clone and the working database"):
         clone_database = CloneDatabaseOperator(task_id="clone_database", execution_timeout=LONG)
         dump_database = DumpDatabaseOperator(task_id="dump_database", execution_timeout=LONG)
-        quiet_target = QuietTargetOperator(task_id="quiet_target")
+        quiet_target = QuietTargetOperator(task_id="quiet_target", execution_timeout=PODS)
         restore_database = RestoreDatabaseOperator(task_id="restore_database", execution_timeout=LONG)
 
     swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key", execution_timeout=LONG)
@@ -268,8 +270,8 @@ with DAG(
 
     verify = VerifyOperator(task_id="verify", execution_timeout=LONG)
     fence_source = FenceSourceOperator(task_id="fence_source")
-    point_target = PointTargetOperator(task_id="point_target")
-    restart_target = RestartTargetOperator(task_id="restart_target")
+    point_target = PointTargetOperator(task_id="point_target", execution_timeout=PODS)
+    restart_target = RestartTargetOperator(task_id="restart_target", execution_timeout=PODS)
     unpause_dags = UnpauseDagsOperator(task_id="unpause_dags", execution_timeout=timedelta(hours=1))
     # The run is as good as this task: it is the only leaf that counts beside the teardowns' own failures.
     migration_complete = DiscardCopiesOperator(task_id="migration_complete")

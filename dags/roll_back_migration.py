@@ -45,6 +45,9 @@ from airflow_migration.operators.roll_back import (
     ResumeSourceAgainOperator,
 )
 
+PODS = timedelta(minutes=75)
+"""Longer than `ready_timeout` may be, which ends the wait for pods with their reasons."""
+
 PARAMS = {
     "migration_id": Param(
         type="string",
@@ -118,8 +121,8 @@ with DAG(
     )
     pause_target = PauseTargetOperator(task_id="pause_target")
     restore_target_settings = RestoreTargetSettingsOperator(task_id="restore_target_settings")
-    put_back_target_database = PutBackTargetDatabaseOperator(task_id="put_back_target_database")
-    restart_target = RestartTargetAgainOperator(task_id="restart_target")
+    put_back_target_database = PutBackTargetDatabaseOperator(task_id="put_back_target_database", execution_timeout=PODS)
+    restart_target = RestartTargetAgainOperator(task_id="restart_target", execution_timeout=PODS)
     lift_fence = LiftFenceOperator(task_id="lift_fence")
     resume_source = ResumeSourceAgainOperator(task_id="resume_source")
     drop_created = DropCreatedOperator(task_id="drop_created")

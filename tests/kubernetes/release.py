@@ -62,8 +62,15 @@ class Release:
         return {each.metadata.name: dict(each.data or {}) for each in listed}
 
     def workload(
-        self, component: str, *, replicas: int = 1, image: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        component: str,
+        *,
+        replicas: int = 1,
+        image: str | None = None,
+        env: Mapping[str, str] | None = None,
+        strategy: Mapping[str, Any] | None = None,
     ) -> None:
+        """:param strategy: of a stateful set, how it replaces its pods"""
         labels = {"tier": "airflow", "component": component, "release": RELEASE}
         reference = {"name": f"{RELEASE}-fernet-key", "key": "fernet-key"}
         variables = [
@@ -81,9 +88,8 @@ class Release:
         }
         body = {"metadata": {"name": f"{RELEASE}-{component}", "labels": labels}, "spec": spec}
         if component in STATEFUL:
-            self.apps.create_namespaced_stateful_set(
-                self.cluster.namespace, body | {"spec": spec | {"serviceName": component}}
-            )
+            more = {"serviceName": component} | ({"updateStrategy": strategy} if strategy else {})
+            self.apps.create_namespaced_stateful_set(self.cluster.namespace, body | {"spec": spec | more})
         else:
             self.apps.create_namespaced_deployment(self.cluster.namespace, body)
 

@@ -9,6 +9,8 @@ import pytest
 from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
 from tests.kubernetes.release import KEY, OTHER_KEY, PASSWORD, RELEASE, URI, Release, encode
+from tests.kubernetes.test_fake_cluster import until
+from tests.listening import Heard
 
 from airflow_migration.deployments.deployment import Deployment, read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
@@ -37,7 +39,7 @@ def ignore(_: object) -> None:
 
 
 def control_in(cluster: ClusterUnderTest, api: client.ApiClient | None = None, **options: Any) -> KubernetesControl:
-    control = {"namespace": cluster.namespace, "release": RELEASE, "ready_timeout": 120} | options
+    control = {"namespace": cluster.namespace, "release": RELEASE, "ready_timeout": 60} | options
     return KubernetesControl(control, lambda: Cluster(api or cluster.api, cluster.namespace))
 
 
@@ -328,10 +330,41 @@ def test_without_a_rest_all_pods_are_replaced(control: KubernetesControl, instal
         assert not installed.pods(component) & pods
 
 
+@pytest.mark.parametrize(
+    ("strategy", "changed"),
+    [({"type": "OnDelete"}, [True, True]), ({"rollingUpdate": {"partition": 1}}, [False, True])],
+)
+def test_pods_that_a_stateful_set_does_not_replace_are_deleted(
+    cluster: ClusterUnderTest, release: Release, strategy: dict[str, Any], changed: list[bool]
+) -> None:
+    release.secret(FERNET, **{"fernet-key": KEY})
+    release.workload("scheduler")
+    release.workload("worker", replicas=2, strategy=strategy)
+    control = control_in(cluster)
+    restart(control)
+    before = release.pods("worker")
+    control.set_settings({CRON: "True"}, TOKEN)
+    remarks = restart(control).instructions
+    assert len(release.pods("worker")) == 2
+    assert not release.pods("worker") & before
+    pods = release.core.list_namespaced_pod(cluster.namespace, label_selector="component=worker").items
+    held = {pod.metadata.name: CRON in {each.name for each in pod.spec.containers[0].env} for pod in pods}
+    assert [held[name] for name in sorted(held)] == changed
+    assert [f"first {changed.count(False)} pod" in remark for remark in remarks] == [True] * (False in changed)
+
+
+def test_one_deadline_holds_for_all_that_is_waited_for(control: KubernetesControl, installed: Release) -> None:
+    installed.workload("pgbouncer")
+    heard = Heard()
+    control.restart(TOKEN, Client("restart", {}), heard)
+    waits = [each for each in heard.progress if each.what == "deployments that are not ready"]
+    assert {each.total for each in waits} == {1, 3}  # PgBouncer, then the others
+    assert sorted(waits, key=lambda each: each.seconds) == waits
+
+
 @pytest.fixture
-def restricted(installed: Release) -> Callable[[list[dict[str, Any]]], KubernetesControl]:
+def restricted(cluster: ClusterUnderTest) -> Callable[[list[dict[str, Any]]], KubernetesControl]:
     """A control whose account has these rights and no others."""
-    cluster = installed.cluster
     core, rbac = client.CoreV1Api(cluster.admin), client.RbacAuthorizationV1Api(cluster.admin)
     name = "airflow-migration-restricted"
 
@@ -377,6 +410,25 @@ def test_pods_are_deleted_one_at_a_time_where_nothing_may_be_patched(
         assert len(installed.pods(component)) == 1
         assert not installed.pods(component) & pods
     assert control.set_settings({CRON: "True"}, TOKEN).instructions
+
+
+@pytest.mark.usefixtures("no_accounts_left")
+def test_pods_that_fail_until_they_are_replaced_do_not_keep_the_others_waiting(
+    restricted: Callable[..., KubernetesControl], release: Release
+) -> None:
+    fake = release.cluster.fake
+    if fake is None:
+        pytest.skip("no image of a real cluster gets ready by its pod's replacement alone")
+    fake.images.unready.add(release.image)
+    release.secret(FERNET, **{"fernet-key": KEY})
+    release.workload("scheduler", replicas=2)
+    until(lambda: len(release.pods("scheduler")) == 2)
+    until(lambda: release.look("scheduler").status.replicas == 2)
+    before = release.pods("scheduler")
+    fake.images.unready.clear()
+    restart(restricted(READ))
+    assert len(release.pods("scheduler")) == 2
+    assert not release.pods("scheduler") & before
 
 
 @pytest.mark.usefixtures("no_accounts_left")

@@ -147,6 +147,43 @@ def test_a_stateful_set_is_scaled_and_rolled(cluster: ClusterUnderTest, namespac
     until(lambda: not core.list_namespaced_pod(namespace, label_selector="component=worker").items)
 
 
+def test_a_stateful_set_keeps_pods_as_its_strategy_says(cluster: ClusterUnderTest, namespace: str) -> None:
+    apps, core = client.AppsV1Api(cluster.admin), client.CoreV1Api(cluster.api)
+    strategies = {"kept": {"type": "OnDelete"}, "parted": {"rollingUpdate": {"partition": 1}}}
+    for name, strategy in strategies.items():
+        content = workload(name, replicas=2)
+        content["spec"] |= {"serviceName": name, "updateStrategy": strategy}
+        apps.create_namespaced_stateful_set(namespace, content)
+
+    def counts(name: str) -> tuple[int, int, int]:
+        found = apps.read_namespaced_stateful_set(name, namespace)
+        seen = found.status.observed_generation == found.metadata.generation
+        return (seen, found.status.updated_replicas or 0, found.status.ready_replicas or 0)
+
+    def uids(name: str) -> list[str]:
+        found = core.list_namespaced_pod(namespace, label_selector=f"component={name}").items
+        return [each.metadata.uid for each in sorted(found, key=lambda pod: str(pod.metadata.name))]
+
+    def delete_first(name: str) -> None:
+        before = uids(name)[0]
+        core.delete_namespaced_pod(f"{name}-0", namespace)
+        until(lambda: before not in uids(name) and counts(name)[2] == 2)
+
+    for name in strategies:
+        until(lambda name=name: counts(name) == (True, 2, 2))  # type: ignore[misc]
+    before = {name: uids(name) for name in strategies}
+    for name in strategies:
+        annotated = {"spec": {"template": {"metadata": {"annotations": {"restarted": "now"}}}}}
+        apps.patch_namespaced_stateful_set(name, namespace, annotated)
+    until(lambda: counts("parted") == (True, 1, 2))
+    until(lambda: counts("kept") == (True, 0, 2))
+    assert uids("kept") == before["kept"]
+    assert uids("parted")[0] == before["parted"][0] != uids("parted")[1] != before["parted"][1]
+    for name in strategies:
+        delete_first(name)
+    until(lambda: counts("kept") == counts("parted") == (True, 1, 2))
+
+
 def test_a_watch_tells_what_happens_and_meets_a_410(cluster: ClusterUnderTest, namespace: str) -> None:
     core = client.CoreV1Api(cluster.admin)
     version = core.list_namespaced_secret(namespace).metadata.resource_version

@@ -23,6 +23,7 @@ class Controller(threading.Thread):
     def __init__(self, store: Store) -> None:
         super().__init__(name="controller", daemon=True)
         self._store, self._stopped = store, False
+        self._templates: dict[tuple[str, str], JsonObject] = {}
 
     def run(self) -> None:
         seen: int | None = -1
@@ -51,6 +52,7 @@ class Controller(threading.Thread):
         namespace, name = workload["metadata"]["namespace"], workload["metadata"]["name"]
         template = workload["spec"]["template"]
         revision = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+        self._templates[workload["metadata"]["uid"], revision] = template
         pods = [pod for pod in self._store.all(PODS, namespace) if _owner(pod) == _owner_uid(workload)]
         if resource is DEPLOYMENTS:
             self._replace_deployment(workload, pods, revision)
@@ -71,21 +73,28 @@ class Controller(threading.Thread):
 
     def _replace_stateful_set(self, workload: JsonObject, pods: list[JsonObject], revision: str) -> None:
         wanted, name = workload["spec"]["replicas"], workload["metadata"]["name"]
+        strategy = workload["spec"]["updateStrategy"]
+        partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
+        before = (workload.get("status") or {}).get("currentRevision", "").rpartition("-")[2] or revision
         by_name = {pod["metadata"]["name"]: pod for pod in pods}
         for number in range(wanted):
             pod = by_name.get(f"{name}-{number}")
             if pod is None:
-                self._make(workload, f"{name}-{number}", revision)
+                self._make(workload, f"{name}-{number}", before if number < partition else revision)
                 return
             if not (_alive(pod) and _ready(pod)):
                 return
         keep = {f"{name}-{number}" for number in range(wanted)}
         self._remove([pod for pod in pods if pod["metadata"]["name"] not in keep and _alive(pod)])
-        outdated = [pod for pod in pods if _revision(pod) != revision and pod["metadata"]["name"] in keep]
+        if strategy["type"] == "OnDelete":
+            return
+        updated = {f"{name}-{number}" for number in range(partition, wanted)}
+        outdated = [pod for pod in pods if _revision(pod) != revision and pod["metadata"]["name"] in updated]
         self._remove(outdated[-1:])
 
     def _make(self, workload: JsonObject, name: str, revision: str) -> None:
-        template, meta = copy.deepcopy(workload["spec"]["template"]), workload["metadata"]
+        meta = workload["metadata"]
+        template = copy.deepcopy(self._templates[meta["uid"], revision])
         labels = (template.get("metadata") or {}).get("labels") or {}
         key = "pod-template-hash" if workload["kind"] == "Deployment" else "controller-revision-hash"
         pod = {
@@ -121,7 +130,8 @@ class Controller(threading.Thread):
             status = {key: value for key, value in status.items() if value or key in kept}
             status["observedGeneration"] = workload["metadata"]["generation"]
             if resource is STATEFULSETS:
-                done = len(current) == len(pods)
+                rolls = workload["spec"]["updateStrategy"]["type"] == "RollingUpdate"
+                done = rolls and len(current) == len(pods) == workload["spec"]["replicas"]
                 before = (workload.get("status") or {}).get("currentRevision", f"{name}-{revision}")
                 status["currentRevision"] = f"{name}-{revision}" if done else before
                 status["updateRevision"] = f"{name}-{revision}"

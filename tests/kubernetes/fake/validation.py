@@ -45,7 +45,7 @@ def prepare(resource: Resource, content: JsonObject, present: JsonObject | None 
             _prepare_secret(content)
             causes += _check_secret(content, present)
         case "Deployment" | "StatefulSet":
-            _prepare_workload(content)
+            _prepare_workload(content, resource.kind)
             causes += _check_workload(content, present)
         case "Pod":
             _prepare_pod_spec(content.setdefault("spec", {}))
@@ -139,9 +139,13 @@ def _check_secret(content: JsonObject, present: JsonObject | None) -> Causes:
     return causes
 
 
-def _prepare_workload(content: JsonObject) -> None:
+def _prepare_workload(content: JsonObject, kind: str) -> None:
     spec = content.setdefault("spec", {})
     spec.setdefault("replicas", 1)
+    if kind == "StatefulSet":
+        strategy = spec.setdefault("updateStrategy", {})
+        if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+            strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
     _prepare_pod_spec(spec.setdefault("template", {}).setdefault("spec", {}), restart="Always")
 
 

@@ -129,6 +129,7 @@ def test_a_malformed_key_is_refused_and_not_shown(key: str) -> None:
         ({"control": {"kind": "kubernetes", "namespace": "a", "release": "r", "fernet_from": "a/b/c"}}, "fernet_from"),
         ({"control": {"kind": "kubernetes", "namespace": "a", "release": "r", "workloads": ["pod/a"]}}, "workloads"),
         ({"control": {"kind": "kubernetes", "namespace": "a", "release": "r", "ready_timeout": 0}}, "ready_timeout"),
+        ({"control": {"kind": "kubernetes", "namespace": "a", "release": "r", "ready_timeout": 3601}}, "ready_timeout"),
         ({"control": {"kind": "kubernetes", "namespace": "a", "release": "r", "path": "/a"}}, "path"),
         ({"control": {"kind": ["env_file"]}}, "kind"),
         ({"control": {"kind": "env_file"}}, "path"),

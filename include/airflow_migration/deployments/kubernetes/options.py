@@ -10,6 +10,8 @@ from airflow_migration.deployments.kubernetes.discovery import FERNET, METADATA,
 
 KIND = "kubernetes"
 OPTIONS = {"conn_id", "namespace", "release", "workloads", "ready_timeout", *(part.says for part in PARTS)}
+LONGEST_WAIT = 3600
+"""Seconds; the DAGs' tasks that wait for pods may take longer."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _OBJECT = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -36,8 +38,8 @@ def faults(control: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "workloads" in control and not (isinstance(workloads, list) and workloads and all(map(_is_workload, workloads))):
         yield "workloads is no list of them", 'Write it like ["deployment/scheduler", "statefulset/worker"]'
     timeout = control.get("ready_timeout", 1)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0:
-        yield "ready_timeout is no number of seconds", "Give a number above 0"
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_WAIT:
+        yield "ready_timeout is no number of seconds", f"Give a number above 0, up to {LONGEST_WAIT}"
 
 
 def _is_workload(value: object) -> bool:

@@ -27,6 +27,7 @@ STOPPED = f"{PREFIX}/stopped"
 """Annotation of a workload that was scaled to zero: the migration's token, and how many replicas it had."""
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 """Annotation of pods that `kubectl rollout restart` sets."""
+ON_DELETE = "OnDelete"
 POLL = 0.5
 
 
@@ -40,11 +41,12 @@ class Workloads:
     """The processes of one deployment of Airflow.
 
     :param found: in the order in which they are started
-    :param patience: seconds to wait for pods to end or to be ready
+    :param patience: seconds that one act may wait in all for pods to end or to be ready
     """
 
     def __init__(self, cluster: Cluster, found: Sequence[Workload], *, patience: float, listener: Listener) -> None:
         self._cluster, self._found, self._patience, self._listen = cluster, found, patience, listener
+        self._begun = time.monotonic()
 
     def stop(self, token: str) -> tuple[list[Workload], list[Workload]]:
         """Scale to zero, the number of replicas being noted in the same write, and wait until no pod is left.
@@ -52,6 +54,7 @@ class Workloads:
         :returns: what is stopped, and what the account may not scale
         :raises NotReadyError: pods do not end
         """
+        self._begun = time.monotonic()
         stopped, refused = [], []
         for workload in reversed(self._found):
             try:
@@ -70,6 +73,7 @@ class Workloads:
         :returns: what was started or restarted, and what a person must know
         :raises NotReadyError: pods do not get ready
         """
+        self._begun = time.monotonic()
         done: list[Workload] = []
         remarks: list[str] = []
         for _, group in groupby(self._found, lambda workload: workload.component == PGBOUNCER):
@@ -83,6 +87,7 @@ class Workloads:
             self._wait("deployments that are not ready", members, lambda workload: is_ready(self._read(workload)))
             for workload in started:
                 change(self._cluster, workload, _forgetting)
+            remarks += [remark for each in members if (remark := _held_back(each, self._read(each)))]
             done += members
         return done, remarks
 
@@ -98,8 +103,7 @@ class Workloads:
     def _roll(self, workload: Workload) -> bool:
         """Have the controller replace the pods; False where it will not, or the account may not ask for it."""
         content = self._read(workload)
-        strategy = content["spec"].get("updateStrategy") or {}
-        if strategy.get("type") == "OnDelete":
+        if (content["spec"].get("updateStrategy") or {}).get("type") == ON_DELETE or partition_of(content):
             return False
         moment = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         template = {"metadata": {"annotations": {RESTARTED: moment}}}
@@ -111,28 +115,37 @@ class Workloads:
         return True
 
     def _replace_pods(self, workload: Workload) -> None:
-        """Delete the pods one at a time, each once the one before has a successor that is ready."""
-        for pod in self._pods(workload, self._read(workload)):
+        """Delete the pods one at a time, each once the one before has a successor that is ready.
+
+        Those that still wait to be deleted need not be ready: they may fail for want of the settings of now. A stateful
+        set makes no pod while one of a lower number is not ready, so that the lowest comes first.
+        """
+        former = sorted(
+            self._pods(workload, self._read(workload)),
+            key=lambda pod: (len(pod["metadata"]["name"]), pod["metadata"]["name"]),
+        )
+        uids = {pod["metadata"]["uid"] for pod in former}
+        for number, pod in enumerate(former, 1):
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             try:
                 self._cluster.delete(PODS, name, uid=uid)
             except (NotFoundError, ConflictError):
                 continue  # replaced already
 
-            def replaced(workload: Workload, uid: str = uid) -> bool:
+            def replaced(workload: Workload, uid: str = uid, number: int = number) -> bool:
                 content = self._read(workload)
-                present = self._pods(workload, content)
-                gone = all(each["metadata"]["uid"] != uid for each in present)
-                return gone and sum(map(_is_pod_ready, present)) >= replicas(content)
+                present = {each["metadata"]["uid"]: each for each in self._pods(workload, content)}
+                ready = sum(_is_pod_ready(each) for other, each in present.items() if other not in uids)
+                return uid not in present and ready >= min(number, replicas(content))
 
             self._wait("pods without a successor", [workload], replaced)
 
     def _wait(self, what: str, workloads: Iterable[Workload], is_done: Callable[[Workload], bool]) -> None:
         waiting = list(workloads)
-        total, begun = len(waiting), time.monotonic()
+        total = len(waiting)
         while True:
             waiting = [each for each in waiting if not is_done(each)]
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - self._begun
             self._listen(
                 Progress(what=what, done=total - len(waiting), total=total, unit="deployments", seconds=seconds)
             )
@@ -143,7 +156,8 @@ class Workloads:
                 raise NotReadyError(
                     f"{what} after {seconds:.0f} s: {reasons}",
                     where=self._cluster.where(PODS),
-                    remedy="Look at these pods (kubectl describe), mend the cause, and retry",
+                    remedy="Look at these pods (kubectl describe), mend the cause or raise control's ready_timeout,"
+                    " and retry",
                 )
             time.sleep(POLL)
 
@@ -207,12 +221,21 @@ def replicas(content: JsonObject) -> int:
     return 1 if wanted is None else int(wanted)
 
 
+def partition_of(content: JsonObject) -> int:
+    """How many pods of a stateful set keep the template of before, whatever restarts them."""
+    update = (content["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
+    return min(int(update.get("partition") or 0), replicas(content))
+
+
 def is_ready(content: JsonObject) -> bool:
     """Whether the controller has seen the newest template, and all pods are of it and ready; zeros are left out."""
     wanted, status = replicas(content), content.get("status") or {}
     if int(status.get("observedGeneration", 0)) < int(content["metadata"].get("generation", 0)):
         return False
-    return all(int(status.get(name) or 0) == wanted for name in ("replicas", "updatedReplicas", "readyReplicas"))
+    seen = {name: int(status.get(name) or 0) for name in ("replicas", "readyReplicas", "updatedReplicas")}
+    return seen["replicas"] == seen["readyReplicas"] == wanted and seen["updatedReplicas"] >= wanted - partition_of(
+        content
+    )
 
 
 def selector_of(spec: JsonObject) -> str:
@@ -227,6 +250,13 @@ def selector_of(spec: JsonObject) -> str:
     for each in spec.get("matchExpressions") or []:
         parts.append(words[each["operator"]].format(key=each["key"], values=",".join(each.get("values") or [])))
     return ",".join(parts)
+
+
+def _held_back(workload: Workload, content: JsonObject) -> str | None:
+    held = partition_of(content)
+    if not held:
+        return None
+    return f"{workload} has a partition: its first {held} pod(s) are restarted, and keep the pod template of before"
 
 
 def _stopping(content: JsonObject, token: str) -> JsonObject | None:
