@@ -15,6 +15,8 @@ from tests.listening import Heard
 from airflow_migration.deployments.deployment import Deployment, read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
 from airflow_migration.deployments.kubernetes.control import KubernetesControl
+from airflow_migration.deployments.kubernetes.database import read_metadata
+from airflow_migration.deployments.kubernetes.discovery import find_workloads
 from airflow_migration.deployments.kubernetes.workloads import NotReadyError
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.process import Client
@@ -252,6 +254,57 @@ def test_behind_pgbouncer_its_configuration_is_changed(cluster: ClusterUnderTest
     assert release.value(METADATA, "connection") == POOLED
     restore(control)
     assert release.value(f"{RELEASE}-pgbouncer-config", "pgbouncer.ini") == INI
+
+
+def test_what_leads_past_pgbouncer_is_changed_with_it(cluster: ClusterUnderTest, release: Release) -> None:
+    release.secret(FERNET, **{"fernet-key": KEY})
+    release.secret(METADATA, connection=POOLED, kedaConnection=URI)
+    release.secret(f"{RELEASE}-pgbouncer-config", **{"pgbouncer.ini": INI})
+    release.workload("scheduler")
+    control = control_in(cluster)
+    changed = (f"secret {METADATA}/kedaConnection", f"secret {RELEASE}-pgbouncer-config/pgbouncer.ini")
+    assert control.point_to("moved", TOKEN).changed == changed
+    assert release.value(METADATA, "kedaConnection") == URI.replace("/fresh?", "/moved?")
+    assert release.value(METADATA, "connection") == POOLED
+    assert control.point_to("moved", TOKEN).changed == ()
+    restore(control)
+    assert release.value(METADATA, "kedaConnection") == URI
+    assert not any("before-migration" in name for name in release.secrets())
+
+
+@pytest.mark.parametrize(
+    ("connection", "followed"),
+    [
+        (POOLED.replace("fresh-pgbouncer.ns.svc", "pooler.db"), True),
+        (POOLED.replace("fresh-pgbouncer.ns.svc:6543", "pooler.db:5432"), False),
+        (POOLED.replace("fresh-pgbouncer.ns.svc", "pooler.db").replace("fresh-metadata", "other"), False),
+        (URI, False),
+    ],
+    ids=["its port and name", "another port", "another name", "the server itself"],
+)
+def test_pgbouncer_behind_a_service_of_any_name_is_known_by_its_configuration(
+    cluster: ClusterUnderTest, release: Release, connection: str, followed: bool
+) -> None:
+    release.secret(METADATA, connection=connection)
+    release.secret(f"{RELEASE}-pgbouncer-config", **{"pgbouncer.ini": f"{INI}listen_port = 6543\n"})
+    found = read_metadata(Cluster(cluster.api, cluster.namespace), {"release": RELEASE})
+    assert (found.pooler is not None) == followed
+    assert (found.direct.host == "db.example") == (followed or connection == URI)
+
+
+def test_pgbouncer_that_is_named_starts_first(cluster: ClusterUnderTest) -> None:
+    named = ["deployment/scheduler", "deployment/my-pgbouncer", "statefulset/worker"]
+    found = find_workloads(Cluster(cluster.api, cluster.namespace), {"workloads": named})
+    assert [each.name for each in found] == ["my-pgbouncer", "scheduler", "worker"]
+
+
+def test_a_deployment_whose_rollouts_are_paused_is_named(control: KubernetesControl, installed: Release) -> None:
+    control.check("moved")
+    installed.apps.patch_namespaced_deployment(
+        f"{RELEASE}-webserver", installed.cluster.namespace, {"spec": {"paused": True}}
+    )
+    with pytest.raises(InvalidInputError, match=f"{RELEASE}-webserver.*rollout resume"):
+        control_in(installed.cluster).check("moved")
 
 
 @pytest.mark.parametrize("pooled", [False, True])

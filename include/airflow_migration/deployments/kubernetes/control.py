@@ -99,6 +99,13 @@ class KubernetesControl:
                 raise InvalidInputError(
                     "the secret is immutable", where=self._cluster.where(SECRETS, place.name), remedy="Replace it"
                 )
+        for workload, content in self._contents().items():
+            if content["spec"].get("paused"):
+                raise InvalidInputError(
+                    "its rollouts are paused, and no pod would get the new settings",
+                    where=self._cluster.where(workload.resource, workload.name),
+                    remedy=f"kubectl rollout resume {workload.resource.plural}/{workload.name}",
+                )
         self._check_references(FERNET_KEY, fernet, FERNET.says)
         found = metadata.read_metadata(self._cluster, self._control)
         for name in SQL_ALCHEMY_CONN:

@@ -20,6 +20,9 @@ from airflow_migration.deployments.kubernetes.discovery import (
 from airflow_migration.deployments.kubernetes.secrets import Change
 from airflow_migration.exceptions import InvalidInputError
 
+KEDA = "kedaConnection"
+"""Key in the metadata secret."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
@@ -67,13 +70,14 @@ def changes(cluster: Cluster, control: Mapping[str, Any], database: str) -> list
     :raises InvalidInputError: a secret is missing, or says something that cannot be followed
     """
     metadata = read_metadata(cluster, control)
-    if metadata.pooler is not None:
-        name = metadata.written.database
-        return [(metadata.pooler, lambda ini: pgbouncer.with_database(ini, name, database))]
 
     def change(text: str) -> str:
         return uri.with_database(text, database)
 
+    if metadata.pooler is not None:
+        name = metadata.written.database
+        beside = [(place, change) for place in _past_pooler(cluster, metadata.place)]
+        return [*beside, (metadata.pooler, lambda ini: pgbouncer.with_database(ini, name, database))]
     results = find(cluster, control, RESULT_BACKEND)
     if results is None or not _leads_to(cluster, results, metadata.written):
         return [(metadata.place, change)]
@@ -98,15 +102,32 @@ def _leads_to(cluster: Cluster, results: Place, metadata: uri.DatabaseUri) -> bo
 
 
 def _pooler(cluster: Cluster, control: Mapping[str, Any], written: uri.DatabaseUri) -> Place | None:
-    """PgBouncer's configuration, where the metadata secret leads to its service, as charts name it."""
-    named = POOLER.says in control
-    if not named and not written.host.partition(".")[0].endswith("pgbouncer"):
-        return None
-    place = find(cluster, control, POOLER)
-    if place is None:
+    """PgBouncer's configuration, where the metadata secret leads to it.
+
+    The official chart (1.13 to 1.22) names its service ``<fullname>-pgbouncer``; behind a service of another name it
+    is known by its configuration.
+    """
+    place, by_name = find(cluster, control, POOLER), written.host.partition(".")[0].endswith("pgbouncer")
+    if place is None and by_name:
         raise InvalidInputError(
             "the metadata secret leads to PgBouncer, and no secret with its configuration is found",
             where=cluster.where(SECRETS),
             remedy="Name it in control, as pgbouncer_from",
         )
-    return place
+    if place is None or POOLER.says in control or by_name:
+        return place
+    return place if _listens(read(cluster, place), written) else None
+
+
+def _listens(ini: str, written: uri.DatabaseUri) -> bool:
+    """Whether a connection string fits PgBouncer itself, and not the server behind it."""
+    behind = pgbouncer.read_databases(ini).get(written.database)
+    port = pgbouncer.read_options(ini).get("listen_port", pgbouncer.DEFAULT_PORT)
+    address = (written.host, written.port)
+    return behind is not None and str(written.port) == port and (behind.host, behind.port) != address
+
+
+def _past_pooler(cluster: Cluster, metadata: Place) -> list[Place]:
+    """What leads past PgBouncer: the chart writes it for KEDA, which counts the tasks that wait."""
+    place = Place(metadata.name, KEDA)
+    return [place] if KEDA in (cluster.get(SECRETS, metadata.name).get("data") or {}) else []

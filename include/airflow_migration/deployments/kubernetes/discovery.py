@@ -87,7 +87,7 @@ class Place:
 class Workload:
     """A deployment or stateful set that runs processes of Airflow.
 
-    :param component: its label; empty where the connection names it
+    :param component: its label; where the connection names it, empty or ``pgbouncer``
     """
 
     resource: Resource
@@ -174,9 +174,9 @@ def find_workloads(cluster: Cluster, control: Mapping[str, Any]) -> list[Workloa
     :raises InvalidInputError: there is none
     """
     if "workloads" in control:
-        return [
-            Workload(WORKLOADS[kind], name) for kind, _, name in (each.partition("/") for each in control["workloads"])
-        ]
+        named = [each.partition("/") for each in control["workloads"]]
+        listed = [Workload(WORKLOADS[kind], name, PGBOUNCER if PGBOUNCER in name else "") for kind, _, name in named]
+        return sorted(listed, key=lambda each: each.component != PGBOUNCER)
     selector = f"tier=airflow,release={control['release']},component in ({','.join(COMPONENTS)})"
     found = [
         Workload(resource, each["metadata"]["name"], each["metadata"]["labels"]["component"])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+DEFAULT_PORT = "6432"
 _SECTION = re.compile(r"\s*\[\s*(\w+)\s*\]\s*")
 _ENTRY = re.compile(r"""(\s*("?)(?P<name>[^"=;#]+?)\2\s*=\s*)(?P<pairs>.*?)\s*""")
 _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|\S+)")
