@@ -104,8 +104,8 @@ def _leads_to(cluster: Cluster, results: Place, metadata: uri.DatabaseUri) -> bo
 def _pooler(cluster: Cluster, control: Mapping[str, Any], written: uri.DatabaseUri) -> Place | None:
     """PgBouncer's configuration, where the metadata secret leads to it.
 
-    The official chart (1.13 to 1.22) names its service ``<fullname>-pgbouncer``; behind a service of another name it
-    is known by its configuration.
+    The official chart names its service ``<release>-pgbouncer`` or ``<fullname>-pgbouncer`` (templates/pgbouncer,
+    1.0 to 1.22); behind a service of another name it is known by its configuration.
     """
     place, by_name = find(cluster, control, POOLER), written.host.partition(".")[0].endswith("pgbouncer")
     if place is None and by_name:
