@@ -25,11 +25,20 @@ class DamagedDumpError(MigrationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpFile:
-    """:param sha256: in hexadecimal digits"""
+    """:param sha256: in hexadecimal digits
+    :param table: whose rows it holds, where a dump is of rows alone; else None
+    :param columns: of these rows, in their order
+    """
 
     name: str
     bytes: int
     sha256: str
+    table: str | None = None
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DumpFile:
+        return cls(**{**data, "columns": tuple(data.get("columns", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +75,14 @@ class Manifest:
     files: tuple[DumpFile, ...]
     format_version: int = FORMAT_VERSION
 
+    @property
+    def parts(self) -> tuple[DumpFile, ...]:
+        """Of rows alone, the files that hold them; a partitioned table has several."""
+        return tuple(file for file in self.files if file.table is not None)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        files = tuple(DumpFile(**each) for each in data["files"])
+        files = tuple(DumpFile.from_json(each) for each in data["files"])
         return cls(**{**data, "files": files, "compression": Compression(**data["compression"])})
 
 
@@ -99,10 +113,10 @@ def read_manifest(folder: Path) -> Manifest:
         if version == FORMAT_VERSION:
             return Manifest.from_json(data)
     except FileNotFoundError:
-        raise _damaged(folder, f"it has no {NAME}, so it was never finished") from None
+        raise damaged(folder, f"it has no {NAME}, so it was never finished") from None
     except (ValueError, KeyError, TypeError):
-        raise _damaged(folder, f"its {NAME} cannot be read") from None
-    raise _damaged(folder, f"its {NAME} has format version {version}, known is {FORMAT_VERSION}")
+        raise damaged(folder, f"its {NAME} cannot be read") from None
+    raise damaged(folder, f"its {NAME} has format version {version}, known is {FORMAT_VERSION}")
 
 
 def verify_dump(folder: Path, threads: int) -> Manifest:
@@ -115,14 +129,14 @@ def verify_dump(folder: Path, threads: int) -> Manifest:
         try:
             size = (folder / file.name).stat().st_size
         except FileNotFoundError:
-            raise _damaged(folder, f"{file.name} is missing") from None
+            raise damaged(folder, f"{file.name} is missing") from None
         if size != file.bytes:
-            raise _damaged(folder, f"{file.name} has {size} bytes, when it was written it had {file.bytes}")
+            raise damaged(folder, f"{file.name} has {size} bytes, when it was written it had {file.bytes}")
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(_describe, [folder / file.name for file in manifest.files])
         for file, now in zip(manifest.files, found, strict=True):
             if now.sha256 != file.sha256:
-                raise _damaged(folder, f"{file.name} is not what was written: its SHA-256 differs")
+                raise damaged(folder, f"{file.name} is not what was written: its SHA-256 differs")
     return manifest
 
 
@@ -135,5 +149,6 @@ def _describe(path: Path) -> DumpFile:
     return DumpFile(name=path.name, bytes=size, sha256=digest.hexdigest())
 
 
-def _damaged(folder: Path, problem: str) -> DamagedDumpError:
+def damaged(folder: Path, problem: str) -> DamagedDumpError:
+    """The error that says so."""
     return DamagedDumpError(problem, where=f"dump {folder}", remedy="Clear dump_database, so that it is made anew")

@@ -23,7 +23,7 @@ from airflow_migration.postgres.databases import (
     seconds_since,
     sole_worker,
 )
-from airflow_migration.postgres.dump import choose_jobs, cores
+from airflow_migration.postgres.jobs import choose_jobs, cores
 from airflow_migration.postgres.manifest import Manifest
 from airflow_migration.postgres.portability import Portability, select_entries
 from airflow_migration.postgres.process import Client

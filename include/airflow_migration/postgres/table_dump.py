@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
+import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from psycopg import sql
 
-from airflow_migration.exceptions import MigrationError, ToolError
+from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.postgres.compression import NONE, Compression, require_room
 from airflow_migration.postgres.databases import seconds_since
-from airflow_migration.postgres.dump import DumpResult, unfinished
+from airflow_migration.postgres.dump_directory import DumpResult, Origin, Rows, describe_dump, keep_or_make, read_origin
+from airflow_migration.postgres.jobs import choose_jobs, cores
+from airflow_migration.postgres.manifest import DumpFile, Manifest, damaged
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener, Progress
 
-MANIFEST = "tables.json"
 BLOCK = 1 << 20
+ENCODING = "UTF8"
+"""Of the files: that of every session of ours, which loads them as they are."""
+AS_THEY_ARE = Compression(method=NONE, level=0, reason="rows alone are loaded from their files as they are")
 _END = b"\\.\n\n\n"
 """What pg_dump writes after the rows of a table in its directory format (`dumpTableData_copy`, 9.2 to 18)."""
 _ENTRY = re.compile(r"(\d+); 0 (\d+) TABLE DATA ")
@@ -37,25 +42,11 @@ WITH RECURSIVE part AS (
 SELECT part.name, part.oid, n.nspname::text, c.relname::text,
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-           AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = '')
+           AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
+       pg_table_size(part.oid)
   FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE part.relkind = 'r' ORDER BY part.name, part.oid
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DumpedPart:
-    """The rows of one table, or of one partition of it, in one file.
-
-    :param file: in the dump's directory; rows as COPY writes them
-    :param columns: of the file, in their order
-    :param bytes: of the file
-    """
-
-    table: str
-    file: str
-    columns: tuple[str, ...]
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +56,7 @@ class _Part:
     schema: str
     name: str
     columns: tuple[str, ...]
+    bytes: int
 
     @property
     def pattern(self) -> str:
@@ -78,66 +70,53 @@ def dump_tables(
     path: Path,
     *,
     tables: Collection[str],
-    pg_dump: Path,
-    pg_restore: Path,
-    jobs: int,
+    programs: tuple[Path, Path],
+    about: Mapping[str, str],
     listener: Listener,
 ) -> DumpResult:
-    """Dump the rows of these tables, found on the address's search path; nothing else of the database.
+    """Dump the rows of these tables, found on the address's search path, and describe them in a manifest.
 
     :param client: made with the address's environment
-    :param path: final directory; a complete one there is kept
+    :param path: final directory; a dump there that is whole and of the same is kept, a damaged one made anew
+    :param programs: pg_dump, and the pg_restore that lists what it has written
+    :param about: for the manifest: whose data these are, without secrets
+    :raises InvalidInputError: there is no room for it
+    :raises OwnershipError: something else is at `path`
     :raises ToolError: pg_dump failed, or a table's rows are not in the dump
     """
-    start = time.monotonic()
-    reused = path.exists()
-    if reused:
-        listener(f"Dump {path} is already complete; keeping it")
-    else:
+
+    def make(folder: Path) -> Manifest:
         with address.connect() as conn:
             parts = _read_parts(conn, tables)
-        with unfinished(path) as partial:
-            _run(client, parts, partial, pg_dump, jobs, listener)
-            dumped = tuple(_match(parts, _list_files(client, partial, pg_restore), partial))
-            content = [asdict(part) for part in dumped]
-            (partial / MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    found = read_dump(path)
-    return DumpResult(
-        path=str(path),
-        bytes=sum(part.bytes for part in found),
-        tables=len({part.table for part in found}),
-        seconds=seconds_since(start),
-        reused=reused,
-    )
+            origin = read_origin(conn, about, sum(part.bytes for part in parts))
+        return _write(client, folder, parts, origin, programs, listener)
 
-
-def read_dump(path: Path) -> tuple[DumpedPart, ...]:
-    """What a complete dump holds."""
-    content = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    return tuple(DumpedPart(**(part | {"columns": tuple(part["columns"])})) for part in content)
+    return keep_or_make(path, about, make, listener, tables=tables)
 
 
 def load_part(
-    conn: Session, path: Path, part: DumpedPart, *, cleared: Sequence[str] = (), on_bytes: Callable[[int], None]
+    conn: Session, path: Path, part: DumpFile, *, cleared: Sequence[str] = (), on_bytes: Callable[[int], None]
 ) -> int:
     """Add the rows of a part to the table of its name on the session's search path; the caller commits.
 
-    :param path: the dump's directory
+    :param path: the dump's directory, which was found whole
+    :param part: one of the manifest's
     :param cleared: columns that become NULL
     :param on_bytes: told how many bytes were sent, block by block
     :returns: how many rows
-    :raises MigrationError: the file is not what was dumped
+    :raises DamagedDumpError: the file was cut meanwhile
     """
+    assert part.table is not None
     table, columns = sql.Identifier(part.table), _names(part.columns)
     if not cleared:
-        return _copy(conn, table, columns, path / part.file, part, on_bytes)
+        return _copy(conn, table, columns, path, part, on_bytes)
     staged = sql.Identifier("pg_temp", "airflow_migration_staged")
     conn.execute(
         sql.SQL("CREATE TEMP TABLE {} AS SELECT {} FROM {} WITH NO DATA").format(
             sql.Identifier("airflow_migration_staged"), columns, table
         )
     )
-    rows = _copy(conn, staged, columns, path / part.file, part, on_bytes)
+    rows = _copy(conn, staged, columns, path, part, on_bytes)
     values = sql.SQL(", ").join(sql.SQL("NULL") if name in cleared else sql.Identifier(name) for name in part.columns)
     conn.execute(sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(table, columns, values, staged))
     conn.execute(sql.SQL("DROP TABLE {}").format(staged))
@@ -152,20 +131,17 @@ def _copy(
     conn: Session,
     table: sql.Identifier,
     columns: sql.Composed,
-    file: Path,
-    part: DumpedPart,
+    path: Path,
+    part: DumpFile,
     on_bytes: Callable[[int], None],
 ) -> int:
-    if not file.exists() or file.stat().st_size != part.bytes:
-        raise MigrationError(
-            f"{file} is missing or has not the {part.bytes} bytes that were dumped",
-            where="load of the dump",
-            remedy="Remove the dump's directory and clear dump_database, which makes it anew from the frozen clone",
-        )
     left = part.bytes - len(_END)
-    with conn.cursor() as cursor, file.open("rb") as content:
+    with conn.cursor() as cursor, (path / part.name).open("rb") as content:
         with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(table, columns)) as copy:
-            while left > 0 and (block := content.read(min(BLOCK, left))):
+            while left > 0:
+                block = content.read(min(BLOCK, left))
+                if not block:
+                    raise damaged(path, f"{part.name} was cut while it was loaded")
                 copy.write(block)
                 left -= len(block)
                 on_bytes(len(block))
@@ -174,15 +150,48 @@ def _copy(
 
 def _read_parts(conn: Session, tables: Collection[str]) -> tuple[_Part, ...]:
     found = []
-    for table, oid, schema, name, columns in conn.execute(_PARTS, (list(tables),)):
+    for table, oid, schema, name, columns, size in conn.execute(_PARTS, (list(tables),)):
         assert isinstance(columns, list)
         found.append(
-            _Part(table=str(table), oid=int(str(oid)), schema=str(schema), name=str(name), columns=tuple(columns))
+            _Part(
+                table=str(table),
+                oid=int(str(oid)),
+                schema=str(schema),
+                name=str(name),
+                columns=tuple(columns),
+                bytes=int(str(size)),
+            )
         )
     return tuple(found)
 
 
-def _run(client: Client, parts: tuple[_Part, ...], partial: Path, pg_dump: Path, jobs: int, listener: Listener) -> None:
+def _write(
+    client: Client,
+    folder: Path,
+    parts: tuple[_Part, ...],
+    origin: Origin,
+    programs: tuple[Path, Path],
+    listener: Listener,
+) -> Manifest:
+    started = time.monotonic()
+    require_room(origin.table_bytes, shutil.disk_usage(folder.parent).free)
+    pg_dump, pg_restore = programs
+    jobs = choose_jobs(cores(), (part.bytes for part in parts))
+    listener(f"Dump of the rows of {len(parts)} table(s) by {jobs} job(s)")
+    _run(client, parts, folder, pg_dump, jobs, listener)
+    return describe_dump(
+        folder,
+        origin,
+        encoding=ENCODING,
+        pg_dump=pg_dump,
+        compression=AS_THEY_ARE,
+        jobs=jobs,
+        started=started,
+        rows=_match(parts, _list_files(client, folder, pg_restore), folder),
+    )
+
+
+def _run(client: Client, parts: tuple[_Part, ...], folder: Path, pg_dump: Path, jobs: int, listener: Listener) -> None:
     start, seen = time.monotonic(), 0
 
     def on_line(line: str) -> None:
@@ -200,18 +209,19 @@ def _run(client: Client, parts: tuple[_Part, ...], partial: Path, pg_dump: Path,
             "--format=directory",
             f"--jobs={jobs}",
             "--compress=0",
+            f"--encoding={ENCODING}",
             "--verbose",
             "--no-password",
             "--strict-names",
             *(f"--table={part.pattern}" for part in parts),
             "--file",
-            partial,
+            folder,
         ],
         on_line,
     )
 
 
-def _list_files(client: Client, partial: Path, pg_restore: Path) -> dict[int, str]:
+def _list_files(client: Client, folder: Path, pg_restore: Path) -> dict[int, str]:
     """Oid of a table → the file with its rows."""
     files: dict[int, str] = {}
 
@@ -219,18 +229,21 @@ def _list_files(client: Client, partial: Path, pg_restore: Path) -> dict[int, st
         if found := _ENTRY.match(line):
             files[int(found[2])] = f"{found[1]}.dat"
 
-    client.run([pg_restore, "--list", partial], on_line)
+    client.run([pg_restore, "--list", folder], on_line)
     return files
 
 
-def _match(parts: tuple[_Part, ...], files: dict[int, str], partial: Path) -> Iterator[DumpedPart]:
+def _match(parts: tuple[_Part, ...], files: Mapping[int, str], folder: Path) -> Rows:
+    """File → whose rows it holds, and of which columns."""
+    found = {}
     for part in parts:
-        file = partial / files.get(part.oid, "")
+        file = folder / files.get(part.oid, "")
         if not file.is_file() or not _is_whole(file):
             raise ToolError(
                 f"the dump has no rows of table {part.pattern}", where="dump_database", remedy="Retry the task"
             )
-        yield DumpedPart(table=part.table, file=file.name, columns=part.columns, bytes=file.stat().st_size)
+        found[file.name] = (part.table, part.columns)
+    return found
 
 
 def _is_whole(file: Path) -> bool:

@@ -12,11 +12,11 @@ from airflow_migration.metadata.fencing import SETTING as READ_ONLY
 from airflow_migration.metadata.history import HistoryResult, filter_history
 from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
 from airflow_migration.metadata.journal import BLOCK, CREATE_FROZEN, CREATE_WORKING
-from airflow_migration.planning.plan import CLONE
-from airflow_migration.postgres import clone, databases, dump, ownership, portability, restore
+from airflow_migration.planning.plan import CLONE, DUMP
+from airflow_migration.postgres import clone, databases, dump, ownership, portability, restore, table_dump
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.clone import CloneResult
-from airflow_migration.postgres.dump import DumpResult
+from airflow_migration.postgres.dump_directory import DumpResult
 from airflow_migration.postgres.manifest import read_manifest
 from airflow_migration.postgres.restore import RestoreResult
 from airflow_migration.postgres.tools import compression_methods, find_tool
@@ -95,34 +95,47 @@ def dump_frozen(migration: Migration, listener: Listener) -> DumpResult:
         ended = databases.terminate_sessions(conn, migration.frozen.database)
     if ended:
         listener(f"Ended {ended} session(s) on the frozen clone")
-    if migration.plan.in_place:
-        return data_only.dump_chosen(migration, listener)
-    pg_dump, pg_restore = _client_programs(migration)
+    return _dump(migration, _client_programs(migration), listener)
+
+
+def _dump(migration: Migration, programs: tuple[Path, Path], listener: Listener) -> DumpResult:
+    plan, client = migration.plan, migration.client("dump_database", migration.frozen)
+    about = {
+        "migration": migration.id,
+        "source_database": plan.source_database,
+        "airflow_release": plan.source_release,
+        "alembic_head": plan.source_head,
+    }
+    if plan.in_place:
+        return table_dump.dump_tables(
+            client,
+            migration.frozen,
+            migration.dump_path,
+            tables=plan.choice.travel,
+            programs=programs,
+            about=about,
+            listener=listener,
+        )
     return dump.dump_database(
-        migration.client("dump_database", migration.frozen),
+        client,
         migration.frozen,
         migration.dump_path,
-        pg_dump=pg_dump,
-        methods=compression_methods(pg_dump, pg_restore),
-        about={
-            "migration": migration.id,
-            "source_database": migration.plan.source_database,
-            "airflow_release": migration.plan.source_release,
-            "alembic_head": migration.plan.source_head,
-        },
+        pg_dump=programs[0],
+        methods=compression_methods(*programs),
+        about=about,
         listener=listener,
     )
 
 
 def _client_programs(migration: Migration) -> tuple[Path, Path]:
-    """pg_dump and pg_restore; across two servers not older than the newer one, so that what one writes the other
-    reads and the target's server understands.
+    """pg_dump and pg_restore; where the second one loads, not older than the newer server, so that what one writes the
+    other reads and the target's server understands.
     """
     with migration.frozen.connect() as conn:
-        version = databases.describe_server(conn).version
-    if migration.plan.transfer != CLONE:
+        version = conn.info.server_version
+    if migration.plan.transfer == DUMP:
         with migration.working.maintenance().connect() as conn:
-            version = max(version, databases.describe_server(conn).version)
+            version = max(version, conn.info.server_version)
     pg_dump = find_tool("pg_dump", version, migration.workshop.bin_path)
     if migration.plan.transfer == CLONE:
         return pg_dump, pg_dump.with_name("pg_restore")
@@ -222,7 +235,8 @@ def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
         restore.discard_partial(working, listener)
     with migration.source.address.connect(read_only=False) as conn:
         journal.forget_act(conn, migration.id, READY)
-    dump_frozen(migration, listener)  # what was damaged since it was written is made anew
+    programs = _client_programs(migration)
+    _dump(migration, programs, listener)  # what was damaged since it was written is made anew
     manifest = read_manifest(migration.dump_path)
     with migration.frozen.connect() as conn:
         portable = portability.compare(conn, abilities)
@@ -233,7 +247,7 @@ def _by_dump(migration: Migration, listener: Listener) -> RestoreResult:
         migration.dump_path,
         manifest=manifest,
         portable=portable,
-        pg_restore=_client_programs(migration)[1],
+        pg_restore=programs[1],
         listener=listener,
     )
     _record(migration, READY, working)

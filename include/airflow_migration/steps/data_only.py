@@ -25,13 +25,12 @@ from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres import databases
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.databases import seconds_since
-from airflow_migration.postgres.dump import DumpResult
-from airflow_migration.postgres.table_dump import DumpedPart, dump_tables, load_part, read_dump
-from airflow_migration.postgres.tools import find_tool
+from airflow_migration.postgres.jobs import cores
+from airflow_migration.postgres.manifest import DumpFile, verify_dump
+from airflow_migration.postgres.table_dump import load_part
 from airflow_migration.progress import Listener, Progress, amount
 from airflow_migration.steps.migration import Migration
 
-JOBS = 2
 AT_ONCE = 2_000_000_000
 """Bytes of dump that are loaded in one transaction; more goes table by table."""
 SHOWN = 20
@@ -61,31 +60,17 @@ class FilledTarget:
     warnings: tuple[str, ...]
 
 
-def dump_chosen(migration: Migration, listener: Listener) -> DumpResult:
-    """Dump the chosen tables of the frozen clone; what a killed try left is removed."""
-    with migration.frozen.connect() as conn:
-        version = databases.describe_server(conn).version
-    programs = {name: find_tool(name, version, migration.workshop.bin_path) for name in ("pg_dump", "pg_restore")}
-    return dump_tables(
-        migration.client("dump_database", migration.frozen),
-        migration.frozen,
-        migration.dump_path,
-        tables=migration.plan.choice.travel,
-        jobs=JOBS,
-        listener=listener,
-        **programs,
-    )
-
-
 def fill_target(migration: Migration, listener: Listener) -> FilledTarget:
     """Put the dumped rows in the place of the target's own, which are kept beside them.
 
     Undone by `restore_target_rows`.
 
+    :raises DamagedDumpError: a file of the dump is not what was dumped; nothing was changed
     :raises OwnershipError: the target has runs of its own, or is no longer of the release that it was
     """
     start = time.monotonic()
-    plan, parts = migration.plan, read_dump(migration.dump_path)
+    plan, parts = migration.plan, verify_dump(migration.dump_path, cores()).parts
+    listener(f"Dump {migration.dump_path} is whole: {len(parts)} file(s) with rows are as they were written")
     with migration.source.address.connect(read_only=False) as conn:
         journal.record_act(conn, migration.id, journal.FILL, {"database": plan.target_database})
     with migration.final.connect(read_only=False, lock_timeout=LOCK_TIMEOUT) as conn:
@@ -125,7 +110,7 @@ def restore_target_rows(address: DatabaseAddress, migration_id: str, listener: L
     return len(tables)
 
 
-def _fill(migration: Migration, conn: Session, parts: tuple[DumpedPart, ...], listener: Listener) -> bool:
+def _fill(migration: Migration, conn: Session, parts: tuple[DumpFile, ...], listener: Listener) -> bool:
     """:returns: whether all was there already"""
     size = sum(part.bytes for part in parts)
     at_once = size <= AT_ONCE
@@ -139,7 +124,7 @@ def _fill(migration: Migration, conn: Session, parts: tuple[DumpedPart, ...], li
     listener(f"{amount(size, 'bytes')} are loaded {'in one transaction' if at_once else 'table by table'}")
     tell = _teller(sum(part.bytes for part in parts if part.table in waiting), listener)
     for table in waiting:
-        _load(migration, conn, [part for part in parts if part.table == table], tell)
+        _load(migration, conn, table, [part for part in parts if part.table == table], tell)
         if not at_once:
             conn.commit()
     for sentence in fix_sequences(conn):
@@ -185,8 +170,7 @@ def _refuse_another_schema(conn: Session, plan: Plan) -> None:
         )
 
 
-def _load(migration: Migration, conn: Session, parts: list[DumpedPart], tell: Callable[[int], None]) -> None:
-    table = parts[0].table
+def _load(migration: Migration, conn: Session, table: str, parts: list[DumpFile], tell: Callable[[int], None]) -> None:
     cleared = migration.plan.choice.cleared.get(table, ())
     rows = sum(load_part(conn, migration.dump_path, part, cleared=cleared, on_bytes=tell) for part in parts)
     record_loaded(conn, migration.id, table, rows)

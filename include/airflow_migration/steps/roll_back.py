@@ -19,7 +19,7 @@ from airflow_migration.metadata.draining import read_in_flight
 from airflow_migration.metadata.hand_over import HandOver, count_runs_since
 from airflow_migration.planning.plan import dump_name
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, find_hand_over
-from airflow_migration.postgres import clone, databases, dump
+from airflow_migration.postgres import clone, databases, dump_directory
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.progress import Listener
@@ -290,7 +290,7 @@ def _drop(roll_back: RollBack, database: str, listener: Listener) -> bool:
 
 def _remove_dump(roll_back: RollBack, listener: Listener) -> str | None:
     path = roll_back.dump_path
-    dump.discard_partial(path)
+    dump_directory.discard_partial(path)
     if not path.exists():
         return None
     shutil.rmtree(path)

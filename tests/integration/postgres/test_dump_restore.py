@@ -14,7 +14,8 @@ from psycopg import sql
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres import databases
 from airflow_migration.postgres.address import DatabaseAddress, Session
-from airflow_migration.postgres.dump import DumpResult, dump_database
+from airflow_migration.postgres.dump import dump_database
+from airflow_migration.postgres.dump_directory import DumpResult
 from airflow_migration.postgres.manifest import read_manifest
 from airflow_migration.postgres.portability import Portability
 from airflow_migration.postgres.process import Client

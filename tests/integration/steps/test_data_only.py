@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -13,13 +15,14 @@ import pytest
 from tests.integration.steps.fresh_targets import NewPair, compare, ignore, rows, write
 
 from airflow_migration.deployments.deployment import Deployment
-from airflow_migration.exceptions import MigrationError, OwnershipError, PreflightError
+from airflow_migration.exceptions import OwnershipError, PreflightError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.repairs.catalog import read_tables
 from airflow_migration.metadata.repairs.sequences import behind_sequences
+from airflow_migration.metadata.table_choice import TableChoice
 from airflow_migration.planning.roll_back import RollBackOptions, make_roll_back_plan
 from airflow_migration.postgres.address import DatabaseAddress
-from airflow_migration.postgres.table_dump import read_dump
+from airflow_migration.postgres.manifest import DamagedDumpError, describe_files, read_manifest, write_manifest
 from airflow_migration.secret import Secret
 from airflow_migration.steps import copy, cutover, data_only, quiesce, roll_back
 from airflow_migration.steps.migration import Migration
@@ -63,7 +66,16 @@ def test_each_side_has_its_own_schema(pair: NewPair, fernet_key: Secret, homes: 
 
 def part_of(migration: Migration, table: str) -> Path:
     """The file of a dump with the rows of one table."""
-    return migration.dump_path / next(part.file for part in read_dump(migration.dump_path) if part.table == table)
+    parts = read_manifest(migration.dump_path).parts
+    return migration.dump_path / next(part.name for part in parts if part.table == table)
+
+
+def admit(migration: Migration) -> None:
+    """Have the manifest describe the dump's files as they are now, as if they had been dumped so."""
+    written = read_manifest(migration.dump_path)
+    now = {file.name: file for file in describe_files(migration.dump_path, 2)}
+    files = [replace(file, bytes=now[file.name].bytes, sha256=now[file.name].sha256) for file in written.files]
+    write_manifest(migration.dump_path, replace(written, files=tuple(files)))
 
 
 def test_a_foreign_key_cannot_be_broken(pair: NewPair) -> None:
@@ -74,20 +86,48 @@ def test_a_foreign_key_cannot_be_broken(pair: NewPair) -> None:
     content = path.read_bytes()
     assert b"\tbackfill__" in content
     path.write_bytes(content.replace(b"\tbackfill__", b"\tnowhere___"))
+    admit(migration)
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         copy.make_working_database(migration, ignore)
     assert rows(made.target.address) == before
 
 
-def test_a_dump_that_was_cut_is_not_loaded(pair: NewPair) -> None:
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def change(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\tsuccess\t", b"\tfailed_\t"))
+    assert path.read_bytes() != content
+
+
+def test_a_damaged_dump_is_found_before_the_target_is_touched_and_made_anew_by_the_step_before(
+    pair: NewPair, fernet_key: Secret
+) -> None:
     made = pair("2.10.5")
     migration = made.migration()
     before = rows(made.target.address)
-    path = part_of(migration, "task_instance")
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(MigrationError, match=r"\.dat"):
-        copy.make_working_database(migration, ignore)
-    assert rows(made.target.address) == before
+    for harm in (cut, change, Path.unlink):
+        path = part_of(migration, "task_instance")
+        harm(path)
+        with pytest.raises(DamagedDumpError, match=re.escape(path.name)) as caught:
+            copy.make_working_database(migration, ignore)
+        assert "dump_database" in caught.value.remedy
+        assert rows(made.target.address) == before
+        with migration.source.address.connect() as conn:
+            assert journal.read_act(conn, migration.id, journal.FILL) is None
+        assert not copy.dump_frozen(migration, ignore).reused
+        assert copy.dump_frozen(migration, ignore).reused
+    copy.make_working_database(migration, ignore)
+    assert compare(migration, fernet_key).problems == ()
+
+
+def test_a_dump_of_other_rows_is_not_kept(pair: NewPair) -> None:
+    migration = pair("2.10.5").migration(tables=("variable",))
+    wider = replace(migration, plan=replace(migration.plan, tables=TableChoice(travel=("connection", "variable"))))
+    assert not copy.dump_frozen(wider, ignore).reused
+    assert {part.table for part in read_manifest(migration.dump_path).parts} == {"connection", "variable"}
 
 
 def _killed(migration: Migration, at: str) -> None:

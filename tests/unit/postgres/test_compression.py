@@ -6,7 +6,8 @@ import pytest
 
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.compression import MEGABYTE, Compression, choose_compression
-from airflow_migration.postgres.dump import choose_jobs, portable_encoding
+from airflow_migration.postgres.dump import portable_encoding
+from airflow_migration.postgres.jobs import choose_jobs
 
 ALL = frozenset({"gzip", "lz4", "zstd"})
 PLENTY = 10**12
