@@ -16,7 +16,7 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.table_choice import choose_tables
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import continuity, cron_timetables, fitness, fresh_target, history, repairs
+from airflow_migration.planning import continuity, cron_timetables, fitness, fresh_target, history, privileges, repairs
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
@@ -99,6 +99,9 @@ def draw_plan(
         servers = describe_server(there), describe_server(here)
         transfer = _transfer(options, *servers)
         in_place = transfer == DATA_ONLY
+        if in_place:
+            # To choose tables is to look at their rows.
+            _refuse_blockers(list(privileges.find_unreadable(there, source.address.user)))
         goal = fresh_target.goal_of(head, source, target) if in_place else _goal(target)
         naming = cron_timetables.read_naming(there, head)
         hops = plan_hops(head, goal.version)

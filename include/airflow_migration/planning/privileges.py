@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from psycopg import sql
 
-from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.planning.plan import CLONE, Plan
 from airflow_migration.postgres.address import Session
 
@@ -24,8 +24,18 @@ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n
  ORDER BY 1
 """
 
+_UNREADABLE_AIRFLOW = """
+SELECT c.relname::text, n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = ANY (current_schemas(false)) AND pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p')
+   AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 2, 1
+"""
+
 # pg_dump refuses to write a table of which it may see only some rows.
-_HIDDEN = "SELECT oid::regclass::text FROM pg_class WHERE relrowsecurity AND row_security_active(oid) ORDER BY 1"
+_HIDDEN = """
+SELECT oid::regclass::text FROM pg_class
+ WHERE relrowsecurity AND row_security_active(oid)
+   AND (%(tables)s::text[] IS NULL OR relname = ANY (%(tables)s) AND pg_table_is_visible(oid)) ORDER BY 1
+"""
 
 
 def alter_role(role: str) -> str:
@@ -62,7 +72,12 @@ def check_membership(there: Session, source: str, target: str) -> Iterator[Findi
 
 
 def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
-    """A dump is of the whole database."""
+    """A dump is of the whole database, or of the rows that travel; what these need was asked before they were chosen
+    (`find_unreadable`).
+    """
+    if plan.in_place:
+        yield from find_hidden_rows(there, user, plan.choice.travel)
+        return
     yield from _blocked_by(
         there.execute(_UNREADABLE),
         f'role "{user}" may not read all tables of the source\'s database, so it can make no dump',
@@ -71,10 +86,34 @@ def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
     yield from find_hidden_rows(there, user)
 
 
-def find_hidden_rows(there: Session, user: str) -> Iterator[Finding]:
-    """Tables whose rows a dump by this role would not have."""
+def find_unreadable(there: Session, user: str) -> Iterator[Finding]:
+    """Tables on the search path that this role may not read: rows of each are counted, and of most are dumped."""
+    found = [(str(table), str(schema)) for table, schema in there.execute(_UNREADABLE_AIRFLOW)]
+    if not found:
+        return
+    role = sql.Identifier(user).as_string()
+    if len(found) <= SHOWN:
+        named = ", ".join(sql.Identifier(schema, table).as_string() for table, schema in found)
+    else:
+        schemas = dict.fromkeys(sql.Identifier(schema).as_string() for _, schema in found)
+        named = f"ALL TABLES IN SCHEMA {', '.join(schemas)}"
+    yield Finding(
+        check=PRIVILEGES,
+        severity="blocker",
+        summary=f'role "{user}" may not read {len(found)} table(s) of the source, whose rows are dumped or counted',
+        count=len(found),
+        evidence=tuple(table for table, _ in found[:EXAMPLES]),
+        remedy=f"GRANT SELECT ON {named} TO {role}, or use the tables' owner's login",
+    )
+
+
+def find_hidden_rows(there: Session, user: str, tables: Collection[str] | None = None) -> Iterator[Finding]:
+    """Tables whose rows a dump by this role would not have.
+
+    :param tables: of the search path, which alone are dumped; None where all of the database are
+    """
     yield from _blocked_by(
-        there.execute(_HIDDEN),
+        there.execute(_HIDDEN, {"tables": None if tables is None else list(tables)}),
         f'row security hides rows of the source from role "{user}", so it can make no dump',
         f"{alter_role(user)} BYPASSRLS, or use the login of the tables' owner",
     )

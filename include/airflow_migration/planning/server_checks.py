@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.releases import version_number
-from airflow_migration.planning.plan import DUMP, Plan
+from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import ServerDescription, database_encoding
 from airflow_migration.postgres.dump import portable_encoding
@@ -44,7 +44,7 @@ def check_servers(
     """
     yield from check_version(servers[1], plan.target_release)
     yield from _prepared(there)
-    yield from check_encoding(there, converted=plan.transfer == DUMP)
+    yield from check_encoding(there, converted=plan.transfer != CLONE)
     yield from _collation_version(there)
     if plan.transfer == DUMP:
         yield from check_sorting(there, here)
@@ -93,7 +93,7 @@ def _prepared(there: Session) -> Iterator[Finding]:
 def check_encoding(there: Session, *, converted: bool) -> Iterator[Finding]:
     """Whether the target holds text as Airflow's migrations expect it.
 
-    :param converted: a dump makes UTF8 of the source's text where Postgres can
+    :param converted: a dump makes UTF8 of the source's text where Postgres can, whole or rows alone
     """
     encoding = database_encoding(there)
     if (portable_encoding(encoding) if converted else encoding) != "UTF8":

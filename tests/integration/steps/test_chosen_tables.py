@@ -12,6 +12,7 @@ from tests.integration.steps.fresh_targets import NewPair, Pair, compare, ignore
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError, OwnershipError, PreflightError
 from airflow_migration.metadata.replaced_rows import read_replaced
+from airflow_migration.planning.privileges import find_unreadable
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 from airflow_migration.steps import copy, data_only, verify
@@ -167,3 +168,43 @@ def test_a_login_that_does_not_own_the_tables_is_refused(pair: NewPair, newer_se
         conn.execute(sql.SQL("GRANT ALL ON xcom TO {}").format(sql.Identifier(owner)))
     with pytest.raises(PreflightError, match="does not own all tables"):
         made.planned()
+
+
+def test_tables_that_the_sources_login_may_not_read_are_named_with_their_grant(
+    pair: NewPair,
+    new_role: Callable[..., DatabaseAddress],
+    owned: Callable[[DatabaseAddress, DatabaseAddress], DatabaseAddress],
+) -> None:
+    made = pair("2.10.5")
+    admin = made.source.address
+    role = owned(admin, new_role())
+    made = replace(made, source=replace(made.source, address=replace(role, schema=admin.schema)))
+    write(admin, "ALTER TABLE airflow.xcom OWNER TO CURRENT_USER; ALTER TABLE airflow.ab_role OWNER TO CURRENT_USER")
+    write(admin, "CREATE SCHEMA hidden; CREATE TABLE hidden.theirs ()")
+    with pytest.raises(PreflightError) as caught:
+        made.planned()
+    (finding,) = caught.value.findings
+    assert (finding["severity"], finding["evidence"]) == ("blocker", ("ab_role", "xcom"))
+    assert role.user in caught.value.problem
+    write(admin, str(finding["remedy"]).rpartition(", or use")[0])
+    migration = made.migration()
+    copy.make_working_database(migration, ignore)
+    assert rows(migration.final)["xcom"] == rows(migration.frozen)["xcom"]
+
+
+def test_many_tables_that_may_not_be_read_are_granted_by_schema(
+    pair: NewPair, new_role: Callable[..., DatabaseAddress]
+) -> None:
+    made = pair("2.10.5")
+    role = new_role()
+    name = sql.Identifier(role.user)
+    with made.source.address.connect(read_only=False) as conn:
+        conn.execute(sql.SQL("GRANT USAGE ON SCHEMA airflow TO {}").format(name))
+        conn.execute(sql.SQL("GRANT SELECT ON airflow.alembic_version TO {}").format(name))
+    theirs = replace(made.source.address, user=role.user, password=role.password)
+    with theirs.connect() as conn:
+        (finding,) = find_unreadable(conn, role.user)
+    assert finding.count > len(finding.evidence) == 10
+    write(made.source.address, finding.remedy.rpartition(", or use")[0])
+    with theirs.connect() as conn:
+        assert not list(find_unreadable(conn, role.user))
