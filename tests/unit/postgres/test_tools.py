@@ -23,7 +23,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No programs but those that a test installs, in folders named as distributions name them."""
     patterns = (f"{str(tmp_path).lstrip('/')}/postgresql/*/bin",)
     monkeypatch.setattr("airflow_migration.postgres.tools.INSTALL_PATTERNS", patterns)
-    monkeypatch.setattr("airflow_migration.postgres.tools.WHEEL", "no_such_wheel")
+    monkeypatch.setattr("airflow_migration.postgres.tools.WHEELS", ("no_such_wheel",))
     monkeypatch.setenv("PATH", f"{tmp_path}/on_path:/bin")
     return tmp_path
 
