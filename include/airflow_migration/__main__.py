@@ -18,7 +18,7 @@ from airflow_migration.exceptions import MigrationError, PreflightError
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning import from_outside, repairs
 from airflow_migration.planning.keys import FERNET
-from airflow_migration.planning.options import TRANSFERS, Options
+from airflow_migration.planning.options import DATA_ONLY, TRANSFERS, Options
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import draw_plan
 from airflow_migration.postgres.databases import tidy
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--source-database", metavar="NAME", help="the frozen clone, beside the source's database")
     verify.add_argument("--target-database", metavar="NAME", help="the upgraded database, beside the target's")
     verify.add_argument("--migration-id", metavar="ID", help="run id whose ledger explains what was moved")
+    _add_tables(verify, default=None, when="after data_only, what has travelled")
     verify.set_defaults(command=_verify)
     return parser
 
@@ -110,16 +111,22 @@ def _add_preflight_options(parser: argparse.ArgumentParser) -> None:
         help="safe (default), all, or ids separated by commas; '' is none",
     )
     whole.add_argument("--transfer", choices=TRANSFERS, default=DEFAULTS.transfer)
-    whole.add_argument(
-        "--tables",
-        type=_word_or_list((DEFAULTS.tables,)),
-        default=DEFAULTS.tables,
-        metavar="WHICH",
-        help="with --transfer data_only: default, or tables separated by commas; default and users stand for theirs",
-    )
+    _add_tables(whole, default=DEFAULTS.tables, when="with --transfer data_only")
     whole.add_argument("--fernet", choices=FERNET, default=DEFAULTS.fernet)
     whole.add_argument("--target-database", metavar="NAME")
     whole.add_argument("--no-backup", action="store_true")
+
+
+def _add_tables(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, default: str | tuple[str, ...] | None, when: str
+) -> None:
+    parser.add_argument(
+        "--tables",
+        type=_word_or_list((DEFAULTS.tables,)),
+        default=default,
+        metavar="WHICH",
+        help=f"{when}: default, or tables separated by commas; default and users stand for theirs",
+    )
 
 
 def _word_or_list(words: Collection[object]) -> Callable[[str], str | tuple[str, ...]]:
@@ -170,12 +177,15 @@ def _verify(given: argparse.Namespace) -> tuple[DataclassInstance, int]:
     """Compare a frozen clone, or a source at rest, with the upgraded database, and write nothing."""
     source = deployment_from_environment(given.source_conn_id, os.environ)
     target = deployment_from_environment(given.target_conn_id, os.environ)
+    if given.tables is not None:  # the same words as the param, and refused alike
+        Options.from_params({"transfer": DATA_ONLY, "tables": given.tables}, given=())
     result = from_outside.compare(
         _on(source, given.source_database),
         _on(target, given.target_database),
         to=given.to,
         migration_id=given.migration_id,
         listener=_listener(given),
+        tables=given.tables,
     )
     return result, GOOD if result.verified else BAD
 

@@ -16,6 +16,7 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.releases import applied_revisions
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
+from airflow_migration.metadata.staying import Staying
 from airflow_migration.metadata.tables import SERIALIZED_IS_HISTORY, SERIALIZED_TABLES
 from airflow_migration.metadata.users_schema import USER_TABLES
 from airflow_migration.postgres.address import Session
@@ -72,6 +73,7 @@ STAYING: Mapping[str, str] = {
 _VERSIONS = "alembic_version"
 _SCHEMA_VERSIONS = "the target's schema has its own version"
 _OF_OTHERS = "none of Airflow's tables"
+_OTHER_SCHEMAS = "transfer data_only takes Airflow's own schema"
 _NOT_CHOSEN = "not chosen (tables)"
 
 
@@ -89,6 +91,11 @@ class TableChoice:
     added: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     cleared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def staying(self) -> Staying:
+        """What of the source stays behind."""
+        return Staying(tables=self.left_out, columns=self.cleared, schemas=_OTHER_SCHEMAS)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TableChoice:

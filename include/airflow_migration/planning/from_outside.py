@@ -14,6 +14,8 @@ from airflow_migration.metadata.history import kept_conditions, read_cutoff
 from airflow_migration.metadata.journal import read_entry
 from airflow_migration.metadata.pausing import count_active
 from airflow_migration.metadata.repairs.ledger import migration_ids
+from airflow_migration.metadata.staying import NOTHING
+from airflow_migration.metadata.table_choice import choose_tables
 from airflow_migration.metadata.users_schema import find_users_schema
 from airflow_migration.planning import history, repairs
 from airflow_migration.planning.hops import Hop, plan_hops
@@ -85,7 +87,13 @@ def look_at_source(
 
 
 def compare(
-    source: Deployment, target: Deployment, *, to: str | None, migration_id: str | None, listener: Listener
+    source: Deployment,
+    target: Deployment,
+    *,
+    to: str | None,
+    migration_id: str | None,
+    listener: Listener,
+    tables: str | tuple[str, ...] | None = None,
 ) -> VerificationResult:
     """Compare a frozen clone, or a source at rest, with an upgraded database; nothing is written.
 
@@ -94,6 +102,7 @@ def compare(
 
     :param to: the target's release; None is the newest that has the database's alembic head
     :param migration_id: whose ledger explains what was moved or left behind; None explains nothing by one
+    :param tables: which alone have travelled, in the words of the param of that name; None where all have
     :raises InvalidInputError: a connection says something that cannot be, or a database is not Airflow's
     :raises ServerUnreachableError: a server does not answer
     """
@@ -112,6 +121,7 @@ def compare(
     source_keys = fernet_keys_of(source)
     with source.address.seeing(users).connect() as before, target.address.connect() as after:
         cutoff = read_cutoff(after, migration_id) if migration_id else None
+        staying = NOTHING if tables is None else choose_tables(before, releases.read_head(before), tables).staying
         return verify(
             clone=before,
             working=after,
@@ -124,4 +134,5 @@ def compare(
             settings=NO_SETTINGS,
             listener=listener,
             kept=kept_conditions(before, cutoff) if cutoff else None,
+            staying=staying,
         )

@@ -19,7 +19,6 @@ from airflow_migration.progress import amount
 
 CLONE = "clone"
 DUMP = "dump"
-OTHER_SCHEMAS = "transfer data_only takes Airflow's own schema"
 _KEY_SENTENCES = {
     SWAP: "The target gets the source's fernet key.",
     REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
@@ -102,9 +101,7 @@ class Plan:
     @property
     def staying(self) -> Staying:
         """What of the source stays behind."""
-        if self.tables is None:
-            return NOTHING
-        return Staying(tables=self.tables.left_out, columns=self.tables.cleared, schemas=OTHER_SCHEMAS)
+        return NOTHING if self.tables is None else self.tables.staying
 
     @property
     def history_moment(self) -> datetime | None:

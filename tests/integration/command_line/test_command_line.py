@@ -191,6 +191,26 @@ def test_verification_of_an_upgraded_database(
     assert unread["encrypted"]["unreadable"]["count"] > 0
 
 
+def test_verification_of_the_tables_that_have_travelled(command: Command, corpus: Corpus, fernet_key: Secret) -> None:
+    source, target = corpus("2.10.5"), corpus("2.10.5")
+    with target.connect(read_only=False) as conn:
+        conn.execute("TRUNCATE ab_user, ab_role CASCADE")
+        conn.execute("TRUNCATE xcom")
+    command.connect("SOURCE", source, secret_fernet_key=fernet_key.reveal())
+    command.connect("TARGET", target)
+    whole = command.answer("verify", exit_code=2)
+    assert {each.partition(":")[0] for each in whole["problems"]} > {"ab_user", "ab_role", "xcom"}
+    alone = command.answer("verify", "--tables", "connection, dag_run", exit_code=0)
+    (stays,) = [each for each in alone["ledger"] if each["table"] == "xcom"]
+    assert stays["causes"]
+    spoilt = command.answer("verify", "--tables", "default", exit_code=2)
+    assert {each.partition(":")[0] for each in spoilt["problems"]} == {"xcom"}
+    for words in ("", "no_such_table"):
+        done = command.run("verify", "--tables", words)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert words in done.stderr
+
+
 def test_nothing_is_written(command: Command, corpus: Corpus, fernet_key: Secret) -> None:
     source = corpus("2.10.5")
 
