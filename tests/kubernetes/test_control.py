@@ -298,6 +298,14 @@ def test_pgbouncer_that_is_named_starts_first(cluster: ClusterUnderTest) -> None
     assert [each.name for each in found] == ["my-pgbouncer", "scheduler", "worker"]
 
 
+def test_who_parses_is_known_by_the_release(control: KubernetesControl, installed: Release) -> None:
+    assert control.restarts_parser(separate=False)
+    assert not control.restarts_parser(separate=True)
+    installed.workload("dag-processor", replicas=0)
+    assert not control_in(installed.cluster).restarts_parser(separate=True)
+    assert control_in(installed.cluster, workloads=["deployment/fresh-scheduler"]).restarts_parser(separate=True)
+
+
 def test_a_deployment_whose_rollouts_are_paused_is_named(control: KubernetesControl, installed: Release) -> None:
     control.check("moved")
     installed.apps.patch_namespaced_deployment(

@@ -68,6 +68,13 @@ class Control(Protocol):
         """Have the processes read their settings again; those that `quiet` has stopped are started."""
         ...
 
+    def restarts_parser(self, *, separate: bool) -> bool:
+        """Whether `restart` has started a process that parses DAG files, so that its first heartbeat is on the way.
+
+        :param separate: the scheduler of this release does not parse
+        """
+        ...
+
 
 class FileControl:
     """``{"kind": "env_file" or "airflow_cfg", "path": …, "restart_command": …}``.
@@ -139,6 +146,9 @@ class FileControl:
         client.run(self._command, listener)
         return ControlResult(kind=self.kind, changed=(self._command[0],))
 
+    def restarts_parser(self, *, separate: bool) -> bool:
+        return bool(self._command)
+
     def _file(self) -> SettingsFile:
         return self._opens(self._path)
 
@@ -193,6 +203,9 @@ class ManualControl:
 
     def restart(self, token: str, client: Client, listener: Listener) -> ControlResult:
         return self._instruct("Restart the target's processes")
+
+    def restarts_parser(self, *, separate: bool) -> bool:
+        return False
 
     def _instruct(self, sentence: str) -> ControlResult:
         return ControlResult(kind=self.kind, instructions=(sentence,))

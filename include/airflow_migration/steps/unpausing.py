@@ -11,6 +11,7 @@ from airflow_migration.deployments.control import control_of
 from airflow_migration.metadata import journal, pausing, schedules
 from airflow_migration.metadata.forecast import Forecast, forecast
 from airflow_migration.metadata.parsing import read_unparsed, somebody_parses
+from airflow_migration.metadata.releases import release
 from airflow_migration.planning.options import PREVIOUSLY_ACTIVE
 from airflow_migration.postgres.address import Session
 from airflow_migration.progress import Listener, Progress
@@ -140,7 +141,8 @@ def _read_unparsed(migration: Migration, wanted: tuple[str, ...]) -> tuple[str, 
 
 def _wait_for_parser(migration: Migration, listener: Listener) -> bool:
     """Whether a process of the target parses DAGs; waited for only where we restarted it."""
-    restarted = bool((migration.target.control or {}).get("restart_command"))
+    separate = release(migration.plan.target_release).number >= (3,)
+    restarted = control_of(migration.target).restarts_parser(separate=separate)
     deadline = time.monotonic() + (START_DEADLINE if restarted else 0.0)
     clock = threading.Event()
     while True:

@@ -13,7 +13,7 @@ from tests.kubernetes.release import KEY, RELEASE, Release
 from airflow_migration.metadata import journal
 from airflow_migration.planning.roll_back import RollBackOptions, make_roll_back_plan
 from airflow_migration.secret import Secret
-from airflow_migration.steps import copy, cutover, quiesce, roll_back, upgrade
+from airflow_migration.steps import copy, cutover, quiesce, roll_back, unpausing, upgrade
 from airflow_migration.steps.migration import Migration
 
 NAMESPACE = "target"
@@ -43,7 +43,11 @@ def release() -> Iterator[Release]:
 def begun(migration: Callable[..., Migration], release: Release) -> Migration:
     """Its target's processes run, and its working database waits."""
     made = migration(
-        control=CONTROL, open_cluster=lambda _: release.cluster.api, backup=False, migration_id=uuid.uuid4().hex
+        control=CONTROL,
+        open_cluster=lambda _: release.cluster.api,
+        backup=False,
+        migration_id=uuid.uuid4().hex,
+        unpause="none",
     )
     quiesce.pause_dags(made, ignore)
     copy.clone_source(made, ignore)
@@ -105,3 +109,21 @@ def test_a_target_that_a_failure_left_at_rest_comes_back(begun: Migration, relea
         assert journal.read_act(conn, begun.id, journal.QUIET) is not None
     take_back(begun)
     assert replicas(release) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_dag_processor_that_has_just_been_started_is_waited_for(
+    begun: Migration, release: Release, running: bool
+) -> None:
+    release.workload("dag-processor", replicas=int(running))
+    release.scale("scheduler", 0)
+    cutover.point_target(begun, ignore)
+    cutover.restart_target(begun, ignore)
+
+    def beat(_: object) -> None:
+        with begun.final.connect(read_only=False) as conn:
+            conn.execute(
+                "INSERT INTO job (job_type, state, latest_heartbeat) VALUES ('DagProcessorJob', 'running', now())"
+            )
+
+    assert unpausing.unpause_dags(begun, beat).parsed == running

@@ -23,9 +23,11 @@ from airflow_migration.deployments.kubernetes.cluster import (
 )
 from airflow_migration.deployments.kubernetes.discovery import (
     CONFIG,
+    DAG_PROCESSOR,
     FERNET,
     METADATA,
     PGBOUNCER,
+    SCHEDULER,
     Place,
     Workload,
     decode,
@@ -36,7 +38,7 @@ from airflow_migration.deployments.kubernetes.discovery import (
 )
 from airflow_migration.deployments.kubernetes.fernet import read_fernet_keys
 from airflow_migration.deployments.kubernetes.secrets import Change, KeptSecrets
-from airflow_migration.deployments.kubernetes.workloads import Workloads
+from airflow_migration.deployments.kubernetes.workloads import Workloads, replicas
 from airflow_migration.deployments.settings_file import FERNET_KEY, SETTINGS, SQL_ALCHEMY_CONN
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.process import Client
@@ -184,6 +186,11 @@ class KubernetesControl:
         done, remarks = self._processes(listener).restart(token)
         listener(f"Ready: {', '.join(map(str, done))}")
         return ControlResult(kind=self.kind, changed=tuple(map(str, done)), instructions=tuple(remarks))
+
+    def restarts_parser(self, *, separate: bool) -> bool:
+        """What the connection names itself may be anything, and so a parser too."""
+        parsers = {"", DAG_PROCESSOR} | (set() if separate else {SCHEDULER})
+        return any(replicas(content) for workload, content in self._contents().items() if workload.component in parsers)
 
     @cached_property
     def _cluster(self) -> Cluster:

@@ -20,8 +20,8 @@ from airflow_migration.deployments.kubernetes.cluster import (
 )
 from airflow_migration.exceptions import InvalidInputError
 
-PGBOUNCER = "pgbouncer"
-COMPONENTS = (PGBOUNCER, "scheduler", "dag-processor", "api-server", "webserver", "triggerer", "worker")
+PGBOUNCER, SCHEDULER, DAG_PROCESSOR = "pgbouncer", "scheduler", "dag-processor"
+COMPONENTS = (PGBOUNCER, SCHEDULER, DAG_PROCESSOR, "api-server", "webserver", "triggerer", "worker")
 """Values of the charts' label ``component``, in the order in which they are started."""
 WORKLOADS = {"deployment": DEPLOYMENTS, "statefulset": STATEFUL_SETS}
 
@@ -183,7 +183,7 @@ def find_workloads(cluster: Cluster, control: Mapping[str, Any]) -> list[Workloa
         for resource in WORKLOADS.values()
         for each in cluster.find(resource, selector)
     ]
-    if not any(each.component == "scheduler" for each in found):
+    if not any(each.component == SCHEDULER for each in found):
         raise InvalidInputError(
             f"nothing here has the labels tier=airflow, release={control['release']}, component=scheduler",
             where=cluster.where(DEPLOYMENTS),
