@@ -1,6 +1,8 @@
 # From a fresh clone `make demo` and `make test` do all the set-up by themselves.
 SHELL := /bin/bash
 BIN := .venv/bin
+# Where Python may keep no compiled modules, each of the tests' hundreds of starts of an Airflow compiles its own.
+unexport PYTHONDONTWRITEBYTECODE
 COMPLETE := .venv/.complete
 LOCK := uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"

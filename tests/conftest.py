@@ -42,7 +42,9 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 NewDatabase = Callable[..., DatabaseAddress]
 Corpus = Callable[[str], DatabaseAddress]
 
-TOGETHER = {"tests/end_to_end/test_leaks.py": "tests/end_to_end/test_demo.py"}
+TOGETHER = dict.fromkeys(
+    ("tests/end_to_end/test_by_hand.py", "tests/end_to_end/test_leaks.py"), "tests/end_to_end/test_demo.py"
+)
 """Files that share what is dear to set up with another one."""
 
 
@@ -52,6 +54,11 @@ class Schedule(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         return TOGETHER.get(file, file)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more process than there are cores: much of its time a test waits for an Airflow's next look."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:

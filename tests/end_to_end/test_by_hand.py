@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from psycopg import sql
 
 from airflow_migration.operators.by_hand import DONE, STOP
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 from demo.control import ControlAirflow
+from demo.stage import Stage
 
-REPOSITORY = Path(__file__).parents[2]
 MIGRATE, ROLL_BACK = "/dags/migrate_airflow", "/dags/roll_back_migration"
 RUN = "by_hand"
 DEADLINE = 400.0
 WAITING = ("awaiting_input", "deferred")
 
 pytestmark = pytest.mark.timeout(1500)
-
-
-@pytest.fixture(scope="module")
-def control(postgres_server: DatabaseAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlAirflow]:
-    airflow = ControlAirflow(home=tmp_path_factory.mktemp("by_hand") / "control")
-    password = Secret(secrets.token_urlsafe(18))
-    with postgres_server.connect(read_only=False, autocommit=True) as session:
-        statement = sql.SQL("CREATE ROLE control_by_hand LOGIN PASSWORD {}")
-        session.execute(statement.format(sql.Literal(password.reveal())))
-        session.execute("CREATE DATABASE control_by_hand OWNER control_by_hand")
-    metadata = DatabaseAddress(
-        host=postgres_server.host,
-        port=postgres_server.port,
-        user="control_by_hand",
-        password=password,
-        database="control_by_hand",
-    )
-    try:
-        airflow.start(metadata, REPOSITORY / "build" / "runtimes")
-        yield airflow
-    finally:
-        airflow.stop()
 
 
 def connection(conn_id: str, address: DatabaseAddress, **extra: Any) -> dict[str, Any]:
@@ -97,6 +73,7 @@ class Person:
         return f"{self.run}/taskInstances"
 
     def triggers(self, **conf: Any) -> None:
+        conf |= {"source_conn_id": "by_hand_source", "target_conn_id": "by_hand_target"}
         run = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
         self.api.post(f"{self.dag}/dagRuns", json=run).raise_for_status()
 
@@ -121,7 +98,7 @@ class Person:
         # An answer before 3.3.2's scheduler has noticed the wait fails the try: "finished with state success, but
         # the task instance's state attribute is queued". Nobody reads as fast as that.
         self.asked_before[task_id] += 1
-        place = f"dag_id={self.dag.rpartition('/')[2]}, task_id={task_id}"
+        place = f"dag_id={self.dag.rpartition('/')[2]}, task_id={task_id}, run_id={RUN}"
         noticed = re.compile(f"TaskInstance Finished: {place}, .* state=({'|'.join(WAITING)})")
         wait(lambda: len(noticed.findall(self.log.read_text())) >= self.asked_before[task_id], (True,))
         detail = get(self.api, f"{self.tasks}/{task_id}/-1/hitlDetails")
@@ -134,8 +111,9 @@ class Person:
 
 
 def test_the_run_waits_for_a_person_at_each_act_and_so_does_its_roll_back(
-    control: ControlAirflow, corpus: Callable[[str], DatabaseAddress], fernet_key: Secret, runtimes: Any
+    stage: Stage, corpus: Callable[[str], DatabaseAddress], fernet_key: Secret, runtimes: Any
 ) -> None:
+    control = stage.control
     source = corpus("2.10.5")
     final = source.on("kept by hand")
     with source.connect(read_only=False) as session:
@@ -146,8 +124,8 @@ def test_the_run_waits_for_a_person_at_each_act_and_so_does_its_roll_back(
     runtime = {"kind": "venv", "environments": {"2.11.2": environment}}
     with control.client() as api:
         for described in (
-            connection("migration_source", source, secret_fernet_key=fernet_key.reveal()),
-            connection("migration_target", final, airflow_version="2.11.2", runtime=runtime),
+            connection("by_hand_source", source, secret_fernet_key=fernet_key.reveal()),
+            connection("by_hand_target", final, airflow_version="2.11.2", runtime=runtime),
         ):
             api.post("/connections", json=described).raise_for_status()
         migrate_by_hand(Person(api, control.log), final)

@@ -228,8 +228,7 @@ def test_no_database_of_a_real_release_is_blocked(corpus: Corpus, source: str, t
     found = look(address, target)
     assert not [each for each in found.values() if each.severity == "blocker"]
     assert {each.repair for each in found.values()} <= {None, *REPAIRS}
-    for each in found.values():
-        by_hand(address, each.sql)
+    by_hand(address, "\n;\n".join(each.sql for each in found.values()))
 
 
 def test_a_schema_of_another_name_is_said_in_the_query(corpus: Corpus) -> None:
