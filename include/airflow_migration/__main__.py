@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,14 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result, code = given.command(given)
     except PreflightError as err:
+        if given.json and err.findings:
+            _write_json({"findings": err.findings})
         return _complain(err, BAD)
     except MigrationError as err:
         return _complain(err, MISUSED)
     except psycopg.Error as err:
         return _complain(tidy(err, where=given.name), MISUSED)
     if given.json:
-        json.dump(asdict(result), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        _write_json(asdict(result))
     else:
         show(result)
     return int(code)
@@ -213,6 +214,11 @@ def _listener(given: argparse.Namespace) -> Listener:
         """Nobody has asked."""
 
     return say if given.verbose else ignore
+
+
+def _write_json(content: Mapping[str, object]) -> None:
+    json.dump(content, sys.stdout, indent=2)
+    sys.stdout.write("\n")
 
 
 def _complain(err: MigrationError, code: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from airflow_migration.exceptions import InvalidInputError
@@ -13,6 +13,7 @@ from airflow_migration.postgres.compression import TEXT_FACTOR, require_room
 from airflow_migration.postgres.databases import database_encoding
 from airflow_migration.postgres.dump import portable_encoding, read_table_sizes
 from airflow_migration.postgres.portability import compare, read_abilities
+from airflow_migration.postgres.table_dump import read_rows_size
 from airflow_migration.progress import amount
 
 SUBSCRIPTIONS_SINCE = 100000
@@ -58,15 +59,20 @@ def check_dump(there: Session, here: Session, target_role: str) -> Iterator[Find
     yield from _conversion(there)
 
 
-def check_room(there: Session, dumps_path: Path) -> Iterator[Finding]:
-    """Whether the dump fits into its folder, which need not exist yet."""
+def check_room(there: Session, dumps_path: Path, tables: Collection[str] | None = None) -> Iterator[Finding]:
+    """Whether the dump fits into its folder, which need not exist yet.
+
+    :param tables: whose rows alone are dumped; None where the whole database is
+    """
     nearest = next(each for each in (dumps_path, *dumps_path.parents) if each.exists())
-    yield from judge_room(there, dumps_path, free=shutil.disk_usage(nearest).free)
+    yield from judge_room(there, dumps_path, free=shutil.disk_usage(nearest).free, tables=tables)
 
 
-def judge_room(there: Session, dumps_path: Path, *, free: int) -> Iterator[Finding]:
+def judge_room(
+    there: Session, dumps_path: Path, *, free: int, tables: Collection[str] | None = None
+) -> Iterator[Finding]:
     """The same for so many free bytes."""
-    needed = sum(read_table_sizes(there).values())
+    needed = sum(read_table_sizes(there).values()) if tables is None else read_rows_size(there, tables)
     try:
         require_room(needed, free)
     except InvalidInputError as err:
@@ -80,7 +86,9 @@ def judge_room(there: Session, dumps_path: Path, *, free: int) -> Iterator[Findi
             severity="warning",
             summary=f"in {dumps_path} {amount(free, 'bytes')} are free; unpacked a dump may need"
             f" {amount(round(needed * TEXT_FACTOR), 'bytes')}",
-            remedy="It will be packed, which may do; make room to be sure",
+            remedy="It will be packed, which may do; make room to be sure"
+            if tables is None
+            else "Rows alone are not packed: make room, or name another folder in [airflow_migration] dumps_path",
         )
 
 

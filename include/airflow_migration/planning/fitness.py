@@ -286,7 +286,8 @@ def _programs(look: Look) -> Iterator[Finding]:
 
 def _dump(look: Look) -> Iterator[Finding]:
     if look.plan.needs_dump and look.dumps_path is not None:
-        yield from dump_checks.check_room(look.there, look.dumps_path)
+        tables = look.plan.choice.travel if look.plan.in_place else None
+        yield from dump_checks.check_room(look.there, look.dumps_path, tables)
     if look.plan.transfer == DUMP:
         yield from dump_checks.check_dump(look.there, look.here, look.target.address.user)
 

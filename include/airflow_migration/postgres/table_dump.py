@@ -94,6 +94,11 @@ def dump_tables(
     return keep_or_make(path, about, make, listener, tables=tables)
 
 
+def read_rows_size(conn: Session, tables: Collection[str]) -> int:
+    """Bytes of these tables on the server, without their indexes."""
+    return sum(part.bytes for part in _read_parts(conn, tables))
+
+
 def load_part(
     conn: Session, path: Path, part: DumpFile, *, cleared: Sequence[str] = (), on_bytes: Callable[[int], None]
 ) -> int:

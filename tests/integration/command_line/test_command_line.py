@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.fernet import Fernet
+from psycopg import sql
 from tests.integration.metadata.old_runs import OldRun, add_runs
 
 from airflow_migration.metadata.history import filter_history
@@ -205,10 +206,25 @@ def test_verification_of_the_tables_that_have_travelled(command: Command, corpus
     assert stays["causes"]
     spoilt = command.answer("verify", "--tables", "default", exit_code=2)
     assert {each.partition(":")[0] for each in spoilt["problems"]} == {"xcom"}
-    for words in ("", "no_such_table"):
-        done = command.run("verify", "--tables", words)
-        assert (done.returncode, done.stdout) == (3, "")
-        assert words in done.stderr
+    done = command.run("verify", "--tables", "")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_a_source_whose_tables_may_not_be_read_is_told_in_json_too(
+    command: Command, corpus: Corpus, new_role: Callable[..., DatabaseAddress]
+) -> None:
+    source, role = corpus("2.10.5"), new_role()
+    with source.connect(read_only=False) as conn:
+        name = sql.Identifier(role.user)
+        conn.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(name))
+        conn.execute(sql.SQL("REVOKE SELECT ON xcom FROM {}").format(name))
+    command.connect("SOURCE", role.on(source.database))
+    command.connect("TARGET", source.on("new one"))
+    done = command.run("preflight", "--transfer", "data_only", "--json")
+    assert done.returncode == 2
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["evidence"] == ["xcom"]
+    assert finding["remedy"] in done.stderr
 
 
 def test_nothing_is_written(command: Command, corpus: Corpus, fernet_key: Secret) -> None:

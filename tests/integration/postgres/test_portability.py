@@ -287,3 +287,6 @@ def test_room_for_the_dump_is_looked_at_where_it_will_be(servers: Servers, tmp_p
         assert str(tmp_path) in blocker.summary
         (warning,) = dump_checks.judge_room(there, tmp_path, free=sum(read_table_sizes(there).values()))
         assert warning.severity == "warning"
+        assert not list(dump_checks.judge_room(there, tmp_path, free=0, tables=("no such table",)))
+        (blocker,) = dump_checks.judge_room(there, tmp_path, free=0, tables=("t",))
+        assert blocker.severity == "blocker"
