@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 from rich.console import Console
+from tests.end_to_end.control import REPOSITORY, Control
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.postgres.address import clean_environment
 from demo.control import free_ports
 from demo.stage import Stage
 
-REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.5
@@ -181,3 +181,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator
         finally:
             stage.stop()
             stage.server.remove()
+
+
+@pytest.fixture(scope="session")
+def control_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For `Control`: a database of an Airflow that knows our DAGs and has run none."""
+    return Control(tmp_path_factory.mktemp("control")).database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,11 +20,12 @@ class Control:
     """Runs one DAG at a time, as README's terminal does.
 
     :param folder: for its home, dumps and reports
+    :param database: of an Airflow that knows the DAGs, which is copied; None makes one, which takes ten seconds
     :param connections: id → fields
     :ivar said: what each command has printed, all logs of a DAG's tasks included
     """
 
-    def __init__(self, folder: Path, **connections: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, database: Path | None = None, **connections: dict[str, Any]) -> None:
         self.folder = folder
         self.said: list[str] = []
         self._environment = os.environ | {
@@ -36,8 +38,16 @@ class Control:
             "PYTHONPATH": str(REPOSITORY / "include"),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(content) for name, content in connections.items()},
         }
-        for command in (["db", "migrate"], ["dags", "reserialize"]):
-            self._airflow(*command)
+        if database is None:
+            for command in (["db", "migrate"], ["dags", "reserialize"]):
+                self._airflow(*command)
+        else:
+            self.database.parent.mkdir()
+            shutil.copy(database, self.database)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "control" / "airflow.db"
 
     def run(self, dag_id: str, **conf: Any) -> dict[str, Any]:
         """Run a DAG to its end.
@@ -56,7 +66,7 @@ class Control:
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Each row of its own database, with its table: XComs, rendered templates and all the rest."""
-        with closing(sqlite3.connect(self.folder / "control" / "airflow.db")) as database:
+        with closing(sqlite3.connect(self.database)) as database:
             tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             for (table,) in tables:
                 for row in database.execute(f'SELECT * FROM "{table}"'):

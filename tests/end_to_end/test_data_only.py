@@ -103,10 +103,11 @@ def connection(address: DatabaseAddress, **extra: Any) -> dict[str, Any]:
 
 
 def test_a_fresh_deployment_takes_the_history_over_and_gives_it_back(
-    place: Place, newer_server: DatabaseAddress, fernet_key: Secret, tmp_path: Path
+    place: Place, newer_server: DatabaseAddress, fernet_key: Secret, control_database: Path, tmp_path: Path
 ) -> None:
     control = Control(
         tmp_path,
+        control_database,
         migration_source=connection(place.source, secret_fernet_key=fernet_key.reveal()),
         migration_target=connection(place.target, control={"kind": "env_file", "path": str(place.env_file)}),
     )

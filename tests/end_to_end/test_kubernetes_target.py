@@ -20,7 +20,7 @@ from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.secret import Secret
-from demo.leaks import Search
+from demo.leaks import Arguments, Search
 
 NAMESPACE, IMAGE, GOAL = "target", "apache/airflow:{release}", "3.3.2"
 BEFORE, AFTER = "airflow_before", "airflow_after"
@@ -43,12 +43,20 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Journey:
-    """A migration and its roll back, each as one run of its DAG."""
+    """A migration and its roll back, each as one run of its DAG.
+
+    :param uri: of the metadata secret, before
+    :param secrets: name that may be shown → value
+    :param report: of the migration
+    :param arguments: of every process that was seen meanwhile
+    :param head: of the migrated database
+    """
 
     control: Control
     uri: str
     secrets: dict[str, str]
-    reports: list[dict[str, Any]]
+    report: dict[str, Any]
+    arguments: set[str]
     before: Seen
     migrated: Seen
     back: Seen
@@ -77,6 +85,7 @@ def journey(
     corpus: Callable[[str], DatabaseAddress],
     runtimes: VenvRuntime,
     fernet_key: Secret,
+    control_database: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Journey:
     fake = installed.cluster.fake
@@ -90,6 +99,7 @@ def journey(
     in_cluster = {"conn_id": "target_cluster", "namespace": NAMESPACE}
     control = Control(
         tmp_path_factory.mktemp("journey"),
+        control_database,
         target_cluster={"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig(installed.cluster)}},
         migration_source={
             "conn_type": "airflow_deployment",
@@ -114,11 +124,12 @@ def journey(
         return see(installed, [source, target.on(database)])
 
     before = see(installed, [source])
-    reports = [control.run("migrate_airflow", target_database=AFTER, backup=False)]
-    migrated = look(AFTER)
-    with target.on(AFTER).connect() as conn:
-        head = read_head(conn)
-    reports.append(control.run("roll_back_migration", migration_id=reports[0]["migration_id"]))
+    with Arguments() as arguments:
+        report = control.run("migrate_airflow", target_database=AFTER, backup=False)
+        migrated = look(AFTER)
+        with target.on(AFTER).connect() as conn:
+            head = read_head(conn)
+        control.run("roll_back_migration", migration_id=report["migration_id"])
     return Journey(
         control=control,
         uri=uri,
@@ -129,7 +140,8 @@ def journey(
             "the target's fernet key": KEY,
             "the kubeconfig's token": installed.cluster.token,
         },
-        reports=reports,
+        report=report,
+        arguments=arguments.seen,
         before=before,
         migrated=migrated,
         back=see(installed, [source]),
@@ -169,7 +181,8 @@ def see(installed: Release, databases: list[DatabaseAddress]) -> Seen:
             ((count,),) = conn.execute("SELECT count(*) FROM dag WHERE NOT is_paused").fetchall()
             active.append(int(str(count)))
     names = [(name, key) for name, data in installed.secrets().items() for key in data]
-    pods = installed.core.list_namespaced_pod(NAMESPACE).items
+    listed = installed.core.list_namespaced_pod(NAMESPACE).items
+    pods = [each for each in listed if each.metadata.deletion_timestamp is None]
     return Seen(
         values={f"{name}/{key}": installed.value(name, key) for name, key in names},
         replicas=[installed.look(each).spec.replicas for each in COMPONENTS],
@@ -179,7 +192,7 @@ def see(installed: Release, databases: list[DatabaseAddress]) -> Seen:
 
 
 def test_two_connections_and_a_kubeconfig_are_enough(journey: Journey, fernet_key: Secret) -> None:
-    report, seen = journey.reports[0], journey.migrated
+    report, seen = journey.report, journey.migrated
     assert report["verified"]
     assert report["plan"]["active_dags"] == 1
     assert journey.head == release(GOAL).head
@@ -206,8 +219,10 @@ def test_no_secret_of_the_cluster_is_told(journey: Journey) -> None:
     search = Search(journey.secrets)
     search.texts(control.said, "what the DAGs have printed")
     search.files([control.folder / "control" / "logs", control.folder / "reports"])
+    search.texts(journey.arguments, "arguments of a process")
     for table, row in control.rows():
         search.text(row, f"table {table}")
     assert {"xcom", "rendered_task_instance_fields", "task_instance"} <= {table for table, _ in control.rows()}
     assert any("upgrade_1" in said for said in control.said)
+    assert any("db migrate" in each for each in journey.arguments)
     assert search.leaks == []
