@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,26 @@ class Progress:
 
 Listener = Callable[[Progress | str], None]
 """Called with a measurement, or with a sentence for the log."""
+
+
+class Pace:
+    """Lets sentences through as they come, and measurements every few seconds and at the end.
+
+    :param every: seconds
+    """
+
+    def __init__(self, every: float = 5.0) -> None:
+        self._every, self._last = every, float("-inf")
+
+    def allows(self, message: Progress | str) -> bool:
+        """Whether it is to be told now."""
+        if isinstance(message, str):
+            return True
+        now = time.monotonic()
+        if message.done != message.total and now - self._last < self._every:
+            return False
+        self._last = now
+        return True
 
 
 def amount(count: int, unit: str) -> str:

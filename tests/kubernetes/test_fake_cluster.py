@@ -14,6 +14,8 @@ import pytest
 from kubernetes import client, watch
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
 
+from airflow_migration.deployments.kubernetes.cluster import Cluster
+
 DEADLINE = 60
 IMAGE = "registry.k8s.io/pause:3.10"
 
@@ -229,6 +231,10 @@ def test_a_pod_runs_a_command_with_a_secret(cluster: ClusterUnderTest, namespace
     until(lambda: core.read_namespaced_pod("speaker", namespace).status.phase != "Pending")
     text = core.read_namespaced_pod_log("speaker", namespace, follow=True, _preload_content=False).data.decode()
     assert text.splitlines() == ["first", "xyzzy"]
+    reached, heard = Cluster(cluster.api, namespace), list[str]()
+    for since in (None, int(time.time()) + 3600):
+        heard += (line.partition(" ")[2] for line in reached.read_log("speaker", "base", follow=False, since=since))
+    assert heard == ["first", "xyzzy"]
     ended = until(lambda: (each := core.read_namespaced_pod("speaker", namespace)).status.phase == "Failed" and each)
     assert ended.status.container_statuses[0].state.terminated.exit_code == 3
     core.delete_namespaced_pod("speaker", namespace, grace_period_seconds=0)

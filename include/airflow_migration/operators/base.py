@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -12,11 +11,10 @@ import psycopg
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 
 from airflow_migration.exceptions import MigrationError
-from airflow_migration.hooks.deployment import DeploymentHook
+from airflow_migration.hooks.migration import open_migration
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.databases import tidy
-from airflow_migration.progress import Progress
-from airflow_migration.settings import settings
+from airflow_migration.progress import Pace, Progress
 from airflow_migration.steps.migration import Migration, Running
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 
 PREFLIGHT = "preflight"
 ERROR_KEY = "error"
-
-PROGRESS_EVERY = 5.0
-"""Seconds between two measurements in the log and XCom."""
 
 
 class MigrationOperator(BaseOperator):
@@ -47,7 +42,7 @@ class MigrationOperator(BaseOperator):
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
         self._running = Running()
-        self._told_at = 0.0
+        self._pace = Pace()
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.carry_out(context, lambda: type(self).step(self.migration(context), self.listen))
@@ -82,23 +77,12 @@ class MigrationOperator(BaseOperator):
 
     def migration(self, context: Context) -> Migration:
         """Everything the step needs; the connections are read anew by each task."""
-        plan = self.plan(context)
-        return Migration(
-            plan=plan,
-            source=DeploymentHook(deployment_conn_id=plan.options.source_conn_id).deployment(),
-            target=DeploymentHook(deployment_conn_id=plan.options.target_conn_id).deployment(),
-            workshop=settings(),
-            running=self._running,
-        )
+        return open_migration(self.plan(context), self._running)
 
     def listen(self, message: Progress | str) -> None:
         """Log sentences as they come and measurements every few seconds."""
-        if isinstance(message, Progress):
-            now = time.monotonic()
-            if message.done != message.total and now - self._told_at < PROGRESS_EVERY:
-                return
-            self._told_at = now
-        self.log.info("%s", message)
+        if self._pace.allows(message):
+            self.log.info("%s", message)
 
     def on_kill(self) -> None:
         self._running.stop()

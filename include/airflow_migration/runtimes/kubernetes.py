@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -14,28 +13,25 @@ from cryptography.fernet import Fernet
 
 from airflow_migration.deployments.kubernetes.cluster import PODS, Cluster, JsonObject
 from airflow_migration.deployments.kubernetes.labels import MANAGED_BY, PREFIX
-from airflow_migration.exceptions import InvalidInputError, MigrationError, ToolError
+from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.progress import Listener
-from airflow_migration.runtimes.command import QUIET, UPGRADE_OPTIONS, secret_values, upgrade_command
-from airflow_migration.runtimes.pod import UNKNOWN_EXIT, AirflowPod, Ended
+from airflow_migration.runtimes.command import QUIET
+from airflow_migration.runtimes.pod import ENDED, AirflowPod
 from airflow_migration.runtimes.pod_spec import (
-    OPTIONS,
     SEAL,
     PodOptions,
     environment_of,
     pod_manifest,
 )
-from airflow_migration.runtimes.redaction import Redactor
-from airflow_migration.runtimes.runtime import NO_SETTINGS, CommandOutput, UpgradeResult
-from airflow_migration.runtimes.upgrade import Before, UpgradeWatch, look_before, nothing_to_do
+from airflow_migration.runtimes.pod_upgrade import PodUpgrade
+from airflow_migration.runtimes.runtime import NO_SETTINGS, CommandOutput, UpgradeOrder, UpgradeResult
 from airflow_migration.secret import Secret
 
 NAME = "airflow-migration"
 PURPOSE, RELEASE, DATABASE = f"{PREFIX}/purpose", f"{PREFIX}/release", f"{PREFIX}/database"
-BEFORE = f"{PREFIX}/before"
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 PREPARE_SECONDS = 300
 
@@ -73,7 +69,7 @@ class KubernetesRuntime:
         try:
             pod.start(manifest, variables)
             pod.wait_for_start(self._options.start_timeout, listener)
-            lines = [line.text for line in pod.lines(Fernet(seal))]
+            lines = [line.text for line in pod.lines(pod.log(Fernet(seal)))]
         finally:
             pod.remove()
         if wanted.version not in {found for line in lines for found in VERSION.findall(line)}:
@@ -99,39 +95,22 @@ class KubernetesRuntime:
 
         :raises ToolError: the head was not reached, or the pod did not start or was deleted
         """
+        upgrade = self.detached_upgrade(release, address, keys, listener, settings)
+        return upgrade.begin() or upgrade.finish()
+
+    def detached_upgrade(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        listener: Listener,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> PodUpgrade:
+        """The same for somebody who does not stay."""
         goal = find_release(release)
         pod = self._begin("upgrade", goal, database_token(address))
-        found = self._attach(pod, listener)
-        if found is None:
-            before = look_before(goal, address, settings, listener)
-            if before is None:
-                pod.remove()
-                return nothing_to_do(goal, address, listener)
-            listener(f"Upgrading {address} from {before.head} to {goal.head} with Airflow {goal}")
-            found = before, self._start_upgrade(pod, goal, address, keys, settings, before)
-        before, seal = found
-        redactor = Redactor(secret_values(address, keys, settings))
-        try:
-            now = [pod.wait_for_start(self._options.start_timeout, listener)]
-            watch = UpgradeWatch(goal, before, listener, redactor, clock=lambda: now[0])
-            for line in pod.lines(seal):
-                now[0] = max(now[0], line.at)
-                watch.line(line.text)
-            ended = pod.ended()
-        except ToolError:
-            pod.remove()
-            raise
-        except MigrationError:
-            # The pod goes on without us; the next attempt finds it.
-            raise
-        except BaseException:
-            pod.remove()
-            raise
-        assert ended is not None
-        now[0] = max(now[0], ended.at)
-        _tell_of_loss(pod, ended, listener)
-        pod.remove()
-        return watch.judge(address, ended.exit_code, settings)
+        order = UpgradeOrder(goal=goal, address=address, keys=keys, settings=settings)
+        return PodUpgrade(pod, self._options, order, listener)
 
     def run(
         self,
@@ -165,7 +144,7 @@ class KubernetesRuntime:
             pod.start(pod_manifest(pod.name, pod.labels, variables, argv, image, self._options), variables)
             pod.wait_for_start(self._options.start_timeout, lambda _: None)
             texts: dict[str, list[str]] = {"1": [], "2": [], "": []}
-            for line in pod.lines(Fernet(seal)):
+            for line in pod.lines(pod.log(Fernet(seal))):
                 texts[line.stream].append(line.text)
             ended = pod.ended()
         finally:
@@ -186,56 +165,6 @@ class KubernetesRuntime:
         if self._pod is not None:
             self._pod.remove()
 
-    def _attach(self, pod: AirflowPod, listener: Listener) -> tuple[Before, Fernet] | None:
-        """What an earlier attempt has started, if it can be listened to."""
-        present = pod.find()
-        if present is None:
-            return None
-        seal, noted = pod.seal(), (present["metadata"].get("annotations") or {}).get(BEFORE)
-        if seal is None or noted is None:
-            pod.remove()
-            pod.find()
-            return None
-        listener(f"Pod {pod.name} of an earlier attempt is there; going on with it")
-        content = json.loads(noted)
-        before = Before(
-            head=content["head"],
-            moved=frozenset(content["moved"]),
-            extension_schemas=tuple(content["extension_schemas"]),
-        )
-        return before, seal
-
-    def _start_upgrade(
-        self,
-        pod: AirflowPod,
-        goal: Release,
-        address: DatabaseAddress,
-        keys: Secret,
-        settings: Mapping[str, str],
-        before: Before,
-    ) -> Fernet:
-        seal = Fernet.generate_key()
-        inside = self._options.seen_from_inside(address).seeing(*before.extension_schemas)
-        variables = environment_of(goal, inside, keys, settings, Secret(seal.decode()))
-        if goal.number[0] == 2:
-            variables[OPTIONS] = " ".join(UPGRADE_OPTIONS)
-        noted = dataclasses.asdict(before) | {"moved": sorted(before.moved)}
-        manifest = pod_manifest(
-            pod.name,
-            pod.labels,
-            variables,
-            upgrade_command(goal),
-            self._options.image_of(goal),
-            self._options,
-            annotations={BEFORE: json.dumps(noted)},
-        )
-        try:
-            pod.start(manifest, variables)
-        except MigrationError:
-            pod.remove()
-            raise
-        return Fernet(seal)
-
     def _begin(self, purpose: str, release: Release, token: str) -> AirflowPod:
         """Make the pod the one that `stop` ends."""
         if self._stopped:
@@ -253,7 +182,7 @@ class KubernetesRuntime:
         """Remove what attempts have left that were killed; a pod that runs may be another migration's."""
         for pod in self._find({PURPOSE: purpose}):
             present = pod.find()
-            if present is not None and present["status"].get("phase") in ("Failed", "Succeeded"):
+            if present is not None and present["status"].get("phase") in ENDED:
                 pod.remove()
 
     def _find(self, labels: Mapping[str, str]) -> list[AirflowPod]:
@@ -275,8 +204,3 @@ def database_token(address: DatabaseAddress) -> str:
     """Stands for a database in names and labels; a working database is one migration's own."""
     text = json.dumps([address.host, address.port, address.database])
     return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _tell_of_loss(pod: AirflowPod, ended: Ended, listener: Listener) -> None:
-    if ended.exit_code == UNKNOWN_EXIT or ended.reason == "OOMKilled":
-        listener(f"Pod {pod.name} was ended by the cluster: {ended.reason}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet
 
 from airflow_migration.deployments.kubernetes.cluster import (
     PODS,
@@ -25,28 +22,15 @@ from airflow_migration.deployments.kubernetes.cluster import (
 from airflow_migration.deployments.kubernetes.labels import MANAGED_BY
 from airflow_migration.exceptions import OwnershipError, ServerUnreachableError, ToolError
 from airflow_migration.progress import Listener
-from airflow_migration.runtimes.pod_spec import CONTAINER, SEAL, data_of, secret_manifest
+from airflow_migration.runtimes.pod_log import Line, PodLog, seconds
+from airflow_migration.runtimes.pod_spec import secret_manifest
 
 POLL_SECONDS = 0.5
 GONE_DEADLINE = 60.0
 HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
 """What no longer wait mends."""
-SEALED = re.compile(r"(?P<stream>[12])(?P<more>[+.]) (?P<part>\S+)")
-TIME = re.compile(r"(?P<seconds>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.(?P<fraction>\d+))?(?P<zone>Z|[+-]\d\d:\d\d)")
+ENDED = ("Failed", "Succeeded")
 UNKNOWN_EXIT = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line that the command printed.
-
-    :param at: seconds since 1970, by the node's clock
-    :param stream: ``1`` standard output, ``2`` standard error; empty where the pod's Python itself speaks
-    """
-
-    at: float
-    stream: str
-    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +56,8 @@ class AirflowPod:
     def __init__(self, cluster: Cluster, name: str, labels: Mapping[str, str]) -> None:
         self._cluster, self.name, self.labels = cluster, name, {**MANAGED_BY, **labels}
         self._tick = threading.Event()
+        self._uid: str | None = None
+        self._told = ""
 
     def find(self) -> JsonObject | None:
         """The pod of an earlier attempt; one that is being deleted is waited for until it is gone.
@@ -86,6 +72,7 @@ class AirflowPod:
                 return None
             self._refuse_foreign(pod, self._cluster.where(PODS, self.name))
             if "deletionTimestamp" not in pod["metadata"]:
+                self._uid = pod["metadata"]["uid"]
                 return pod
             if time.monotonic() > deadline:
                 raise ToolError(
@@ -105,74 +92,91 @@ class AirflowPod:
         self._delete_secret()  # of an earlier pod, which the new one would be given
         try:
             made = self._cluster.create(PODS, pod)
-            owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": made["metadata"]["uid"]}
+            self._uid = made["metadata"]["uid"]
+            owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": str(self._uid)}
             self._cluster.create(SECRETS, secret_manifest(self.name, self.labels, variables, owner))
         except AlreadyExistsError as err:
             raise ToolError(
                 "another attempt has just made the same pod", where=err.where, remedy="Retry: it is then found"
             ) from err
 
-    def seal(self) -> Fernet | None:
-        """The key that its lines are encrypted with; None when its secret is gone."""
+    def secret(self) -> JsonObject | None:
+        """Its secret, for nobody's log."""
         try:
-            data = data_of(self._cluster.get(SECRETS, self.name))
+            return self._cluster.get(SECRETS, self.name)
         except NotFoundError:
             return None
-        return Fernet(data[SEAL]) if SEAL in data else None
 
-    def wait_for_start(self, seconds: float, listener: Listener) -> float:
-        """Wait until the command has begun, and tell what it waits for.
+    def log(self, seal: Fernet) -> PodLog:
+        """What its command prints.
 
-        :returns: when it has, in seconds since 1970
-        :raises ToolError: it has not after `seconds`, or never will
+        :param seal: the key that its lines are encrypted with
         """
-        deadline, told = time.monotonic() + seconds, ""
-        while True:
-            pod = self._read()
-            if (started := _started(pod)) is not None:
-                return started
-            reason, message = _waits_for(pod)
-            if reason != told:
-                listener(f"Pod {self.name} waits: {reason}")
-                told = reason
-            if reason in HOPELESS or time.monotonic() > deadline:
-                raise ToolError(
-                    f"the pod does not start: {reason}{f' ({message})' if message else ''}{self._warnings()}",
-                    where=self._cluster.where(PODS, self.name),
-                    remedy="Check image, image_pull_secrets, resources, node_selector and tolerations of the "
-                    "connection's runtime; then retry",
-                )
-            self._tick.wait(POLL_SECONDS)
+        return PodLog(self._cluster, self.name, seal)
 
-    def lines(self, seal: Fernet) -> Iterator[Line]:
-        """What it has printed and prints, from the beginning to its end, whatever cuts the connection.
+    def annotate_secret(self, name: str, value: str) -> None:
+        """Note something where whoever comes later finds it."""
+        try:
+            self._cluster.patch(SECRETS, self.name, {"metadata": {"annotations": {name: value}}})
+        except NotFoundError:
+            raise self.lost() from None
+
+    def started(self, listener: Listener) -> float | None:
+        """When its command has begun, in seconds since 1970; None while it waits, and what for is told once.
+
+        :raises ToolError: it never will, or the pod was deleted
+        """
+        pod = self._read()
+        started, (reason, message) = _started(pod), _waits_for(pod)
+        if started is None and reason != self._told:
+            listener(f"Pod {self.name} waits: {reason}")
+            self._told = reason
+        if started is None and (reason in HOPELESS or pod["status"].get("phase") in ENDED):
+            raise self._does_not_start(reason, message)
+        return started
+
+    def wait_for_start(self, patience: float, listener: Listener) -> float:
+        """Wait until the command has begun.
+
+        :param patience: seconds
+        :returns: when it has, in seconds since 1970
+        :raises ToolError: it has not in that time, or never will
+        """
+        deadline = time.monotonic() + patience
+        while (started := self.started(listener)) is None:
+            if time.monotonic() > deadline:
+                raise self._does_not_start(*_waits_for(self._read()))
+            self._tick.wait(POLL_SECONDS)
+        return started
+
+    def lines(self, log: PodLog) -> Iterator[Line]:
+        """What it has printed and prints, to its end, whatever cuts the connection.
 
         :raises ToolError: the pod was deleted
         :raises ServerUnreachableError: the API server does not answer any more
         """
-        last, parts = -1, {"1": "", "2": ""}
         while True:
             ended, whole = self.ended() is not None, True
             try:
-                for text in self._cluster.follow_log(self.name, CONTAINER):
-                    at, line = _split(text)
-                    if at <= last:
-                        continue  # told before the connection was cut
-                    last = at
-                    if (found := SEALED.fullmatch(line)) is None:
-                        yield Line(at=at / 1e9, stream="", text=line)
-                        continue
-                    parts[found["stream"]] += found["part"]
-                    if found["more"] == ".":
-                        yield Line(at=at / 1e9, stream=found["stream"], text=_open(seal, parts[found["stream"]]))
-                        parts[found["stream"]] = ""
+                yield from log.read(follow=True)
             except ServerUnreachableError:
                 whole = False
             except NotFoundError:
-                raise self._lost() from None
+                raise self.lost() from None
             if ended and whole:
                 return
             self._tick.wait(POLL_SECONDS)
+
+    def news(self, log: PodLog) -> Iterator[Line]:
+        """What it has printed since the last look.
+
+        :raises ToolError: the pod was deleted
+        :raises ServerUnreachableError: the API server does not answer
+        """
+        try:
+            yield from log.read(follow=False)
+        except NotFoundError:
+            raise self.lost() from None
 
     def ended(self) -> Ended | None:
         """How it ended; None while it runs.
@@ -182,9 +186,9 @@ class AirflowPod:
         pod = self._read()
         for status in pod["status"].get("containerStatuses") or []:
             if terminated := status["state"].get("terminated"):
-                at = _nanoseconds(terminated["finishedAt"]) / 1e9 if terminated.get("finishedAt") else time.time()
+                at = seconds(terminated["finishedAt"]) if terminated.get("finishedAt") else time.time()
                 return Ended(int(terminated["exitCode"]), at, terminated.get("reason") or "")
-        if pod["status"]["phase"] in ("Failed", "Succeeded"):
+        if pod["status"]["phase"] in ENDED:
             return Ended(UNKNOWN_EXIT, time.time(), pod["status"].get("reason") or pod["status"]["phase"])
         return None
 
@@ -193,9 +197,13 @@ class AirflowPod:
         try:
             pod = self._cluster.get(PODS, self.name)
             self._refuse_foreign(pod, self._cluster.where(PODS, self.name))
+            if self._uid not in (None, pod["metadata"]["uid"]):
+                return  # another attempt's by now
             self._cluster.delete(PODS, self.name, uid=pod["metadata"]["uid"])
-        except (NotFoundError, ConflictError):
-            pass  # gone, or another attempt's by now
+        except ConflictError:
+            return  # another attempt's by now
+        except NotFoundError:
+            pass
         self._delete_secret()
 
     def _delete_secret(self) -> None:
@@ -210,13 +218,22 @@ class AirflowPod:
         try:
             return self._cluster.get(PODS, self.name)
         except NotFoundError:
-            raise self._lost() from None
+            raise self.lost() from None
 
-    def _lost(self) -> ToolError:
+    def lost(self) -> ToolError:
+        """The error for a pod that is not there any more."""
         return ToolError(
             "the pod was deleted while its command ran",
             where=self._cluster.where(PODS, self.name),
             remedy="Retry: it goes on where it stopped",
+        )
+
+    def _does_not_start(self, reason: str, message: str) -> ToolError:
+        return ToolError(
+            f"the pod does not start: {reason}{f' ({message})' if message else ''}{self._warnings()}",
+            where=self._cluster.where(PODS, self.name),
+            remedy="Check image, image_pull_secrets, resources, node_selector and tolerations of the "
+            "connection's runtime; then retry",
         )
 
     def _refuse_foreign(self, content: JsonObject, where: str) -> None:
@@ -240,12 +257,14 @@ def _started(pod: JsonObject) -> float | None:
         for state in ("running", "terminated"):
             if state in status["state"]:
                 at = (status["state"][state] or {}).get("startedAt")
-                return _nanoseconds(at) / 1e9 if at else time.time()
-    return time.time() if pod["status"].get("phase") in ("Failed", "Succeeded") else None
+                return seconds(at) if at else time.time()
+    return None
 
 
 def _waits_for(pod: JsonObject) -> tuple[str, str]:
     """A reason in the cluster's word, and its message."""
+    if pod["status"].get("phase") in ENDED:
+        return pod["status"].get("reason") or pod["status"]["phase"], pod["status"].get("message") or ""
     for status in pod["status"].get("containerStatuses") or []:
         if waiting := status["state"].get("waiting"):
             return waiting.get("reason") or "ContainerCreating", waiting.get("message") or ""
@@ -253,26 +272,3 @@ def _waits_for(pod: JsonObject) -> tuple[str, str]:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return condition.get("reason") or "Unschedulable", condition.get("message") or ""
     return "Pending", ""
-
-
-def _split(text: str) -> tuple[int, str]:
-    stamp, _, line = text.partition(" ")
-    return _nanoseconds(stamp), line
-
-
-def _nanoseconds(stamp: str) -> int:
-    """Since 1970. Node and API server print nine digits, fewer, or none, and any time zone."""
-    found = TIME.fullmatch(stamp)
-    if found is None:
-        raise ServerUnreachableError(
-            "a line of the log has no time", where="log of a pod", remedy="Check what answers for the API server"
-        )
-    moment = datetime.fromisoformat(found["seconds"] + found["zone"].replace("Z", "+00:00"))
-    return math.floor(moment.timestamp()) * 10**9 + int((found["fraction"] or "0").ljust(9, "0")[:9])
-
-
-def _open(seal: Fernet, token: str) -> str:
-    try:
-        return seal.decrypt(token.encode()).decode("utf-8", "replace")
-    except InvalidToken:
-        return "(a line that cannot be decrypted)"

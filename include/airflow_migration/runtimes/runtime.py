@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from airflow_migration.metadata.releases import Release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.progress import Listener
 from airflow_migration.secret import Secret
@@ -62,6 +63,36 @@ class CommandOutput:
     errors: Secret
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeOrder:
+    """What an upgrade is given.
+
+    :param keys: fernet keys, newest first
+    :param settings: more ``AIRFLOW__…`` variables, which may hold secrets
+    """
+
+    goal: Release
+    address: DatabaseAddress
+    keys: Secret
+    settings: Mapping[str, str] = field(repr=False)
+
+
+class DetachedUpgrade(Protocol):
+    """An upgrade that goes on without the process that has begun it. Any other may go on with what is left to do."""
+
+    def begin(self) -> UpgradeResult | None:
+        """Start it, or find it; None while it is at work."""
+
+    def look(self) -> bool:
+        """Tell what is new; whether there is nothing to wait for any more."""
+
+    def finish(self, patience: float | None = None) -> UpgradeResult:
+        """Wait for its end, or at most `patience` seconds for its start, and judge it by the database."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
 class Runtime(Protocol):
     """A place where the `airflow` command of a given release runs against a given database."""
 
@@ -77,6 +108,16 @@ class Runtime(Protocol):
         settings: Mapping[str, str] = NO_SETTINGS,
     ) -> UpgradeResult:
         """Bring the database to the release's alembic head."""
+
+    def detached_upgrade(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        listener: Listener,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> DetachedUpgrade | None:
+        """The same for somebody who does not stay; None where an upgrade ends with who began it."""
 
     def run(
         self,

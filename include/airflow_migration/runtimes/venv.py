@@ -112,6 +112,16 @@ class VenvRuntime:
                 raise
         return watch.judge(address, code, settings)
 
+    def detached_upgrade(
+        self,
+        release: str,
+        address: DatabaseAddress,
+        keys: Secret,
+        listener: Listener,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
+        """Nothing: its process ends with ours."""
+
     def run(
         self,
         release: str,

@@ -13,7 +13,7 @@ from airflow_migration.metadata.repairs.registry import QUARANTINE
 from airflow_migration.metadata.repairs.undecryptable import quarantine
 from airflow_migration.planning.keys import REENCRYPT, SWAP, Keys
 from airflow_migration.progress import Listener
-from airflow_migration.runtimes.runtime import UpgradeResult
+from airflow_migration.runtimes.runtime import DetachedUpgrade, UpgradeResult
 from airflow_migration.steps.migration import Migration
 
 
@@ -103,14 +103,14 @@ def upgrade_by_hop(migration: Migration, number: int, listener: Listener) -> Upg
     :raises ToolError: its head is not reached; the working database may then be half-way, the frozen
         clone is as it was
     """
-    hop = migration.plan.hops[number - 1]
-    return migration.runtime().upgrade(
-        hop.release,
-        migration.working,
-        migration.keys.working,
-        listener,
-        control_of(migration.target).settings(),
-    )
+    release, settings = migration.plan.hops[number - 1].release, control_of(migration.target).settings()
+    return migration.runtime().upgrade(release, migration.working, migration.keys.working, listener, settings)
+
+
+def detached_upgrade_by_hop(migration: Migration, number: int, listener: Listener) -> DetachedUpgrade | None:
+    """The same where the target's runtime goes on without us; None where it does not."""
+    release, settings = migration.plan.hops[number - 1].release, control_of(migration.target).settings()
+    return migration.runtime().detached_upgrade(release, migration.working, migration.keys.working, listener, settings)
 
 
 def mend_schedules(migration: Migration, listener: Listener) -> schedules.MendResult:

@@ -63,6 +63,7 @@ class _RunningPod(threading.Thread):
         self._store, self._images, self._pod = store, images, pod
         self._namespace, self._name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         self._ended = threading.Event()
+        self._begun = now()
         self._lock = threading.Lock()
         self._processes: list[LocalProcess] = []
         self.outputs: dict[str, Output] = {}
@@ -129,7 +130,8 @@ class _RunningPod(threading.Thread):
                         self._finish(128, "StartError", f"exec: {err.strerror}")
                         return False
         ready = not any(each["image"] in self._images.unready for each in self._containers())
-        state = {"running": {"startedAt": now()}}
+        self._begun = now()
+        state = {"running": {"startedAt": self._begun}}
         self._write(
             phase="Running",
             startTime=now(),
@@ -155,7 +157,7 @@ class _RunningPod(threading.Thread):
             self._finish(max(codes), "Error" if any(codes) else "Completed", "")
 
     def _finish(self, code: int, reason: str, message: str) -> None:
-        terminated: JsonObject = {"exitCode": code, "reason": reason, "startedAt": now(), "finishedAt": now()}
+        terminated: JsonObject = {"exitCode": code, "reason": reason, "startedAt": self._begun, "finishedAt": now()}
         if message:
             terminated["message"] = message
         self._write(

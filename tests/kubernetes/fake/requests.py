@@ -317,6 +317,8 @@ def _log(cluster: FakeCluster, request: Request) -> Streamed:
     since = None
     if query.get("sinceSeconds"):
         since = time.time() - int(query["sinceSeconds"])
+    if query.get("sinceTime"):
+        since = datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00")).timestamp()
     return Streamed(
         "text/plain",
         lambda gone: output.read(

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_migration.exceptions import InvalidInputError, MigrationError, ServerUnreachableError
@@ -157,16 +158,20 @@ class Cluster:
         query = [("fieldSelector", f"involvedObject.name={pod}")]
         return list(self._send("list", EVENTS, "", "GET", query=query).get("items") or [])
 
-    def follow_log(self, pod: str, container: str) -> Iterator[str]:
-        """The lines that a container prints, each behind its time (RFC 3339), until it ends.
+    def read_log(self, pod: str, container: str, *, follow: bool, since: int | None = None) -> Iterator[str]:
+        """The lines that a container prints, each behind its time (RFC 3339).
 
+        :param follow: until it ends; else those that are there
+        :param since: seconds since 1970 before which lines are left out
         :raises NotFoundError: there is no such pod
         :raises InvalidInputError: the container has not begun
         :raises ServerUnreachableError: the connection was cut, or nothing was printed for `LOG_TIMEOUT`
         """
         from urllib3.exceptions import HTTPError
 
-        query = [("container", container), ("follow", "true"), ("timestamps", "true")]
+        query = [("container", container), ("follow", str(follow).lower()), ("timestamps", "true")]
+        if since is not None:
+            query.append(("sinceTime", f"{datetime.fromtimestamp(since, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"))
         response = self._request("get", PODS, pod, "GET", query=query, path=LOG_PATH)
         try:
             for line in response:
