@@ -15,7 +15,7 @@ from tests.kubernetes.test_runtime import IMAGE, Runtimes, head, left, pods
 from tests.listening import Heard
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster
-from airflow_migration.exceptions import ToolError
+from airflow_migration.exceptions import ServerUnreachableError, ToolError
 from airflow_migration.metadata.releases import release
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.progress import Progress
@@ -96,7 +96,12 @@ def test_workers_and_triggerers_are_killed_and_no_line_is_lost_or_told_twice(
     until(lambda: first.look() or heard.progress)
     second = found()
     until(second.look)
-    result = found().finish(patience=0)
+    cluster.faults.add(Fault("cut_before", "delete", "pods", times=4))
+    with pytest.raises(ServerUnreachableError):
+        found().finish(patience=0)
+    cluster.faults.clear()
+    result = found().begin()
+    assert result is not None
     assert result.to_head == head(address) == release(RELEASE).head
     lines = [each for each in heard.said if isinstance(each, str) and "Running upgrade" in each]
     assert len(lines) == len(set(lines)) == len(result.revisions)

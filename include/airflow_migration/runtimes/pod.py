@@ -31,6 +31,8 @@ HOPELESS = {"InvalidImageName", "ErrImageNeverPull"}
 """What no longer wait mends."""
 ENDED = ("Failed", "Succeeded")
 UNKNOWN_EXIT = -1
+NOBODY = "nobody"
+"""Stands for the uid of a pod that is not ours to remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,15 @@ class AirflowPod:
         """
         self._delete_secret()  # of an earlier pod, which the new one would be given
         try:
-            made = self._cluster.create(PODS, pod)
-            self._uid = made["metadata"]["uid"]
-            owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": str(self._uid)}
-            self._cluster.create(SECRETS, secret_manifest(self.name, self.labels, variables, owner))
+            uid = self._cluster.create(PODS, pod)["metadata"]["uid"]
         except AlreadyExistsError as err:
+            self._uid = NOBODY
             raise ToolError(
                 "another attempt has just made the same pod", where=err.where, remedy="Retry: it is then found"
             ) from err
+        self._uid = uid
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": uid}
+        self._cluster.create(SECRETS, secret_manifest(self.name, self.labels, variables, owner))
 
     def secret(self) -> JsonObject | None:
         """Its secret, for nobody's log."""

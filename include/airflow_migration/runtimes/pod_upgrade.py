@@ -96,24 +96,29 @@ class PodUpgrade:
             for line in self._pod.lines(self._log):
                 self._take(line)
             ended = self._pod.ended()
+            assert ended is not None
+            result = self._judge(watch, ended)
         except ToolError:
             self._pod.remove()
             raise
         except MigrationError:
-            # The pod goes on without us; the next attempt finds it.
+            # The pod stays without us; the next attempt finds it.
             raise
         except BaseException:
             self._pod.remove()
             raise
-        assert ended is not None
-        self._now, self._told = max(self._now, ended.at), -1.0
-        _tell_of_loss(self._pod, ended, self._listener)
         self._pod.remove()
-        return watch.judge(self._order.address, ended.exit_code, self._order.settings)
+        return result
 
     def stop(self) -> None:
         """End what the pod does, and remove it."""
         self._pod.remove()
+
+    def _judge(self, watch: UpgradeWatch, ended: Ended) -> UpgradeResult:
+        self._now, self._told = max(self._now, ended.at), -1.0
+        if ended.exit_code == UNKNOWN_EXIT or ended.reason == "OOMKilled":
+            self._listener(f"Pod {self._pod.name} was ended by the cluster: {ended.reason}")
+        return watch.judge(self._order.address, ended.exit_code, self._order.settings)
 
     def _attach(self) -> bool:
         """Find what an earlier attempt has started, if it can be listened to."""
@@ -182,8 +187,3 @@ class PodUpgrade:
 
 def _told(secret: JsonObject) -> float:
     return float((secret["metadata"].get("annotations") or {}).get(TOLD, 0))
-
-
-def _tell_of_loss(pod: AirflowPod, ended: Ended, listener: Listener) -> None:
-    if ended.exit_code == UNKNOWN_EXIT or ended.reason == "OOMKilled":
-        listener(f"Pod {pod.name} was ended by the cluster: {ended.reason}")
