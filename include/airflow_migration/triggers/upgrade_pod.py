@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow.providers.common.compat.sdk import TaskInstanceState
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -59,10 +61,25 @@ class UpgradePodTrigger(BaseTrigger):
         yield TriggerEvent({"started": self.started, "timed_out": not over})
 
     async def on_kill(self) -> None:
-        """End the pod when a person clears the task or sets its state; Airflow calls this from 3.3 on."""
+        """End the pod when a person clears the task or sets its state; Airflow calls this from 3.3 on.
+
+        It does so too in a triggerer that was away for so long that another has taken over
+        (``TriggerRunnerSupervisor.update_triggers`` of 3.3.2). Then the task waits on, and the pod is left alone.
+        """
+        if await sync_to_async(self._is_awaited)():
+            return
         upgrade = await self._opened()
         if upgrade is not None:
             await sync_to_async(upgrade.stop, thread_sensitive=False)()
+
+    def _is_awaited(self) -> bool:
+        task = self.task_instance
+        if task is None:
+            return False
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+        )
+        return TaskInstanceState.DEFERRED in states.get(task.run_id, {}).values()
 
     async def _look(self) -> bool:
         try:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+from airflow.sdk.execution_time.supervisor import set_supervisor_comms
 from kubernetes import client
 from tests.integration.hooks.test_deployment_in_a_cluster import kubeconfig
 from tests.integration.operators.conftest import Run
@@ -118,6 +121,17 @@ def resume(run: Run, operator: UpgradeOperator, deferred: TaskDeferred, event: d
     return dict(json.loads(json.dumps(result)))
 
 
+class States:
+    """Answers for the control Airflow, which has the task in some state."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+
+    def send(self, asked: object) -> TaskStatesResult:
+        assert isinstance(asked, GetTaskStates)
+        return TaskStatesResult(task_states={"r": {HOP: self._state}})
+
+
 def left(cluster: ClusterUnderTest) -> list[str]:
     core = client.CoreV1Api(cluster.admin)
     found = [*core.list_namespaced_pod(NAMESPACE).items, *core.list_namespaced_secret(NAMESPACE).items]
@@ -191,8 +205,12 @@ def test_a_hop_that_is_out_of_time_or_given_up_by_a_person_leaves_no_pod(
     deferred = defer(run, operator)
     assert deferred.timeout is None
     assert len(left(cluster)) == 2
-    asyncio.run(taken_over(deferred).on_kill())
-    assert left(cluster) == []
+    for state, remaining in (("deferred", 2), ("failed", 0)):
+        trigger = taken_over(deferred)
+        trigger.task_instance = SimpleNamespace(dag_id="d", task_id=HOP, run_id="r", map_index=-1)  # type: ignore[assignment]
+        with set_supervisor_comms(States(state)):
+            asyncio.run(trigger.on_kill())
+        assert len(left(cluster)) == remaining
     event = event_of(taken_over(deferred))
     with pytest.raises(AirflowException):
         resume(run, operator, deferred, event)
