@@ -79,6 +79,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software"]}],
         "hooks": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.hooks.deployment"]}],
         "bundles": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.bundles"]}],
+        "extra-links": ["airflow_migration.links.console.ConsoleLink", "airflow_migration.links.report.ReportLink"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import psycopg
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    BaseOperator,
+    BaseOperatorLink,
+)
 
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.hooks.migration import open_migration
+from airflow_migration.links.console import ConsoleLink
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.databases import tidy
 from airflow_migration.progress import Pace, Progress
@@ -36,6 +42,7 @@ class MigrationOperator(BaseOperator):
 
     template_fields: Sequence[str] = ()
     ui_color = "#e8f1fb"
+    operator_extra_links: Collection[BaseOperatorLink] = (ConsoleLink(),)
     step: ClassVar[staticmethod[..., DataclassInstance | bool]]
 
     def __init__(self, *, plan_task_id: str = PREFLIGHT, **kwargs: Any) -> None:

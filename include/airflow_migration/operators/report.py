@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_migration.links.console import ConsoleLink
+from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.planning.report import build_report
@@ -29,6 +31,7 @@ class ReportOperator(MigrationOperator):
     """
 
     template_fields: Sequence[str] = ("migration_id",)
+    operator_extra_links = (ReportLink(), ConsoleLink())
 
     def __init__(
         self,

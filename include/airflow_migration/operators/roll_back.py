@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_migration.hooks.deployment import DeploymentHook
+from airflow_migration.links.console import ConsoleLink
+from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
@@ -132,6 +134,7 @@ class ReportRollBackOperator(RollBackOperator):
     """
 
     template_fields: Sequence[str] = ("roll_back_id",)
+    operator_extra_links = (ReportLink(), ConsoleLink())
 
     def __init__(self, *, step_task_ids: Sequence[str], roll_back_id: str = "{{ run_id }}", **kwargs: Any) -> None:
         super().__init__(**kwargs)

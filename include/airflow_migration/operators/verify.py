@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_migration.exceptions import VerificationError
+from airflow_migration.links.console import ConsoleLink
+from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.steps import verify
 
@@ -18,6 +20,7 @@ class VerifyOperator(MigrationOperator):
     The comparison is in XCom also when it fails.
     """
 
+    operator_extra_links = (ReportLink(), ConsoleLink())
     step = staticmethod(verify.verify_working_database)
 
     def execute(self, context: Context) -> dict[str, Any]:
