@@ -18,7 +18,7 @@ from airflow_migration.metadata.counts import count_tables
 from airflow_migration.metadata.encryption import read_values
 from airflow_migration.metadata.releases import read_head
 from airflow_migration.planning.hops import plan_hops
-from airflow_migration.planning.report import build_report
+from airflow_migration.planning.report import MIGRATION, ReportedRun, build_report
 from airflow_migration.planning.samples import is_asked
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
@@ -171,7 +171,8 @@ def report_of(results: dict[str, Any]) -> dict[str, Any]:
     """The report of a run that has ended well."""
     steps = {name: result for name, result in results.items() if name != "preflight"}
     plan = results["preflight"]["result"]
-    report = build_report(migration_id="matrix", plan=plan, steps=steps, errors={}, complete=True)
+    run = ReportedRun(kind=MIGRATION, dag_id="migrate_airflow", run_id="matrix", started="", finished="")
+    report = build_report(run=run, migration_id="matrix", plan=plan, steps=steps, errors={}, complete=True)
     assert json.dumps(report)
     return report
 

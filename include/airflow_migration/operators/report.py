@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
@@ -12,12 +13,16 @@ from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
-from airflow_migration.planning.report import build_report
+from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
 from airflow_migration.planning.report_page import page_of
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+REHEARSALS = "rehearsals"
+"""Folder of all their reports, below the reports' path."""
+FOLDERS = {MIGRATION: (), REHEARSAL: (REHEARSALS,)}
 
 
 class ReportOperator(MigrationOperator):
@@ -27,6 +32,7 @@ class ReportOperator(MigrationOperator):
 
     :param step_task_ids: the steps in their order
     :param last_task_id: the migration is complete when this task has a result
+    :param kind: ``migration`` or ``rehearsal``
     :param migration_id: id of the migration, templated
     """
 
@@ -38,12 +44,14 @@ class ReportOperator(MigrationOperator):
         *,
         step_task_ids: Sequence[str],
         last_task_id: str,
+        kind: Literal["migration", "rehearsal"] = MIGRATION,
         migration_id: str = "{{ run_id }}",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step_task_ids = step_task_ids
         self.last_task_id = last_task_id
+        self.kind = kind
         self.migration_id = migration_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -52,6 +60,7 @@ class ReportOperator(MigrationOperator):
         errors = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in self.step_task_ids}
         plan = steps.get(self.plan_task_id)
         report = build_report(
+            run=reported_run(context, self.kind),
             migration_id=self.migration_id,
             plan=plan["result"] if plan else None,
             blocked_by=ti.xcom_pull(task_ids=self.plan_task_id, key=FINDINGS_KEY) or (),
@@ -60,7 +69,7 @@ class ReportOperator(MigrationOperator):
             errors={name: error for name, error in errors.items() if error},
             complete=bool(steps.get(self.last_task_id)),
         )
-        path = write_report(report, self.migration_id)
+        path = write_report(report, *FOLDERS[self.kind], self.migration_id)
         path.with_name("report.html").write_text(page_of(report))
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
         return {
@@ -69,6 +78,18 @@ class ReportOperator(MigrationOperator):
             "verified": report["verified"],
             "downtime": report["downtime"],
         }
+
+
+def reported_run(context: Context, kind: Literal["migration", "rehearsal", "roll_back"]) -> ReportedRun:
+    """The run of this task, until now."""
+    run, now = context["dag_run"], datetime.now(timezone.utc)
+    return ReportedRun(
+        kind=kind,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        started=(run.start_date or now).isoformat(),
+        finished=now.isoformat(),
+    )
 
 
 def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:

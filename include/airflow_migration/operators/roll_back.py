@@ -13,7 +13,8 @@ from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
-from airflow_migration.operators.report import write_report
+from airflow_migration.operators.report import reported_run, write_report
+from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, make_roll_back_plan
 from airflow_migration.planning.roll_back_report import build_roll_back_report
 from airflow_migration.settings import settings
@@ -148,6 +149,7 @@ class ReportRollBackOperator(RollBackOperator):
             raise AirflowSkipException("Preflight did not pass, so nothing was touched")
         errors = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in self.step_task_ids}
         report = build_roll_back_report(
+            run=reported_run(context, ROLL_BACK),
             plan=plan["result"],
             steps={name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids},
             errors={name: error for name, error in errors.items() if error},

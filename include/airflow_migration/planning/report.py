@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from airflow_migration import __version__
 from airflow_migration.planning.users_and_roles import USERS_AND_ROLES, USERS_WITHOUT_ROLES
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MIGRATION: Literal["migration"] = "migration"
+REHEARSAL: Literal["rehearsal"] = "rehearsal"
+ROLL_BACK: Literal["roll_back"] = "roll_back"
 PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
 KEY = "swap_fernet_key"
 """Clears what no key reads, before the first hop."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedRun:
+    """The DAG run that a report is about.
+
+    :param kind: ``migration``, ``rehearsal`` or ``roll_back``
+    :param started: ISO 8601
+    :param finished: ISO 8601, the moment of the report
+    """
+
+    kind: Literal["migration", "rehearsal", "roll_back"]
+    dag_id: str
+    run_id: str
+    started: str
+    finished: str
+
+
 def build_report(
     *,
+    run: ReportedRun,
     migration_id: str,
     plan: Mapping[str, Any] | None,
     steps: Mapping[str, Mapping[str, Any] | None],
@@ -35,13 +56,17 @@ def build_report(
     done = {name: step for name, step in steps.items() if step}
     verification = (done.get(VERIFY) or {}).get("result")
     verified = bool(verification and verification["verified"])
+    measured = downtime(done)
     return {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
+        **asdict(run),
         "migration_id": migration_id,
         "status": "success" if complete and verified else "failed",
         "verified": verified,
-        "downtime": downtime(done),
+        "downtime": measured,
+        "rehearsal": plan.get("last_rehearsal") if plan else None,
+        "prediction_and_truth": prediction_and_truth(plan, measured),
         "plan": plan,
         "findings": list(plan["findings"] if plan else blocked_by),
         "steps": [
@@ -72,6 +97,19 @@ def downtime(done: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
         "seconds": round(cut_over - drain, 3),
         "cut_over_seconds": round(cut_over, 3),
         "drain_seconds": round(drain, 3),
+    }
+
+
+def prediction_and_truth(plan: Mapping[str, Any] | None, measured: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """The downtime that the plan has told beside the one that was, in seconds; None where nothing was told."""
+    told = (plan or {}).get("prediction")
+    if not told:
+        return None
+    return {
+        "predicted": told["seconds"],
+        "low": told["low"],
+        "high": told["high"],
+        "measured": measured["seconds"] if measured else None,
     }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from airflow_migration import __version__
-from airflow_migration.planning.report import SCHEMA_VERSION, left_to_do
+from airflow_migration.planning.report import SCHEMA_VERSION, ReportedRun, left_to_do
 
 PAUSE_TARGET, PUT_BACK, RESUME, DROP = "pause_target", "put_back_target_database", "resume_source", "drop_created"
 
 
 def build_roll_back_report(
     *,
+    run: ReportedRun,
     plan: Mapping[str, Any],
     steps: Mapping[str, Mapping[str, Any] | None],
     errors: Mapping[str, Mapping[str, str]],
@@ -29,6 +31,7 @@ def build_roll_back_report(
     return {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
+        **asdict(run),
         "migration_id": plan["options"]["migration_id"],
         "status": "success" if DROP in done else "failed",
         "source_resumed": RESUME in done,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +46,7 @@ class Run:
     run_id: str = RUN_ID
     dag_id: str = "migrate_airflow"
     options: type[Options] | type[RollBackOptions] = Options
+    start_date: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def execute(self, operator: Any) -> Any:
         """Execute and keep the result as its XCom, which must be plain JSON."""
@@ -55,7 +57,9 @@ class Run:
         context = {
             "ti": self.task,
             "params": defaults | self.conf,
-            "dag_run": SimpleNamespace(dag_id=self.dag_id, run_id=self.run_id, conf=self.conf),
+            "dag_run": SimpleNamespace(
+                dag_id=self.dag_id, run_id=self.run_id, conf=self.conf, start_date=self.start_date
+            ),
         }
         result = operator.execute(context)
         self.task.xcom_push(key="return_value", value=result)

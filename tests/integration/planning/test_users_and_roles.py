@@ -11,7 +11,7 @@ import pytest
 
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.plan import Plan
-from airflow_migration.planning.report import build_report
+from airflow_migration.planning.report import MIGRATION, ReportedRun, build_report
 from airflow_migration.planning.users_and_roles import FAB, USERS_AND_ROLES, USERS_WITHOUT_ROLES
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
@@ -45,7 +45,8 @@ def finding(plan: Plan, check: str = USERS_AND_ROLES) -> Finding:
 
 def told(plan: Plan) -> list[str]:
     """What the report tells about users."""
-    report = build_report(migration_id="x", plan=plan.to_json(), steps={}, errors={}, complete=False)
+    run = ReportedRun(kind=MIGRATION, dag_id="migrate_airflow", run_id="x", started="", finished="")
+    report = build_report(run=run, migration_id="x", plan=plan.to_json(), steps={}, errors={}, complete=False)
     return [sentence for sentence in report["left_to_do"] if "user(s) and" in sentence]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_migration.metadata.findings import Finding
-from airflow_migration.planning.report import build_report, downtime
+from airflow_migration.planning.report import MIGRATION, ReportedRun, build_report, downtime
 from airflow_migration.planning.report_page import page_of
 
 
@@ -58,10 +58,14 @@ STEPS: dict[str, dict[str, Any] | None] = {
 }
 FINDING = Finding(check="a", severity="warning", summary="two rows")
 PLAN = {"findings": [json.loads(json.dumps(asdict(FINDING)))], "migration_id": "run 1"}
+RUN = ReportedRun(
+    kind=MIGRATION, dag_id="migrate_airflow", run_id="run 1", started="2026-11-22T01:00:00+00:00",
+    finished="2026-11-22T02:11:00+00:00",
+)  # fmt: skip
 
 
 def report(steps: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"migration_id": "run 1", "plan": PLAN, "errors": {}, "complete": True}
+    given: dict[str, Any] = {"run": RUN, "migration_id": "run 1", "plan": PLAN, "errors": {}, "complete": True}
     made = build_report(**(given | changes), steps=STEPS if steps is None else steps)
     assert json.loads(json.dumps(made)) == made
     return made
@@ -71,10 +75,22 @@ def test_a_run_that_went_well_says_so() -> None:
     made = report()
     assert made["status"] == "success"
     assert made["verified"] is True
-    assert made["schema_version"] == 1
+    assert made["schema_version"] == 2
+    assert {name: made[name] for name in asdict(RUN)} == asdict(RUN)
     assert made["findings"] == PLAN["findings"]
     assert made["verification"]["verified"] is True
     assert made["ledger"] == LEDGER
+
+
+def test_the_downtime_that_the_plan_told_stands_beside_the_one_that_was() -> None:
+    told = {"seconds": 250.0, "low": 200.0, "high": 320.0, "parts": []}
+    plan = PLAN | {"prediction": told, "last_rehearsal": {"run_id": "rehearsed"}}
+    made = report(plan=plan)
+    measured = made["downtime"]["seconds"]
+    assert made["prediction_and_truth"] == {"predicted": 250.0, "low": 200.0, "high": 320.0, "measured": measured}
+    assert made["rehearsal"] == {"run_id": "rehearsed"}
+    assert report({}, plan=plan)["prediction_and_truth"]["measured"] is None, "it never came so far"
+    assert report()["prediction_and_truth"] is None, "nothing was told"
 
 
 @pytest.mark.parametrize(
