@@ -34,7 +34,7 @@ format: venv
 
 # make test ARGS="tests/unit -k hops"
 test: venv
-	@requirements/pgbouncer >/dev/null 2>&1
+	@requirements/debian pgbouncer chromium >/dev/null 2>&1
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --no-loadscope-reorder $(ARGS)
 
 # Migrates a database of every release line and writes docs/matrix.md; eight minutes on two idle cores
