@@ -24,6 +24,7 @@ from airflow_migration.postgres.address import DatabaseAddress, clean_environmen
 START_SECONDS = 300.0
 STOP_SECONDS = 30.0
 BUNDLE = [{"name": "migration", "classpath": "airflow_migration.bundles.MigrationDagBundle", "kwargs": {}}]
+PACKAGES = Path(__file__).parents[1]
 WHERE = "the demo's control Airflow"
 
 
@@ -95,7 +96,7 @@ class ControlAirflow:
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             # This very package, should another checkout of it be installed.
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(PACKAGES), str(PACKAGES.parent / "plugins")]),
             "PYTHONUNBUFFERED": "1",
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{server}/{database}",

@@ -80,9 +80,15 @@ def test_one_line_of_configuration_offers_the_dags(airflow: AirflowCommand) -> N
     assert {each["bundle_name"] for each in dags} == {"migration"}
 
 
+def test_airflow_lists_the_console(airflow: AirflowCommand) -> None:
+    plugins = rows(airflow("plugins", "--output", "json"))
+    assert "airflow_migration_console" in [each["name"] for each in plugins]
+
+
 def test_the_package_is_typed_and_brings_no_tests(environment: Path) -> None:
     (package,) = environment.glob("lib/python*/site-packages/airflow_migration")
     assert (package / "py.typed").is_file()
+    assert (package.parent / "airflow_migration_console" / "static" / "index.html").is_file()
     assert not (package.parent / "demo").exists()
     assert not (package.parent / "tests").exists()
 

@@ -14,14 +14,13 @@ from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
+from airflow_migration.planning.report_folders import REHEARSALS, folder_name
 from airflow_migration.planning.report_page import page_of
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-REHEARSALS = "rehearsals"
-"""Folder of all their reports, below the reports' path."""
 FOLDERS = {MIGRATION: (), REHEARSAL: (REHEARSALS,)}
 
 
@@ -97,13 +96,8 @@ def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
 
     :param folders: run ids that name them
     """
-    folder = ObjectStoragePath(settings().reports_path).joinpath(*map(_folder_name, folders))
+    folder = ObjectStoragePath(settings().reports_path).joinpath(*map(folder_name, folders))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
     return path
-
-
-def _folder_name(migration_id: str) -> str:
-    """A run id may hold what a file name cannot."""
-    return "".join(char if char.isalnum() or char in "-_.+" else "_" for char in migration_id)
