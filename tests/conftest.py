@@ -136,6 +136,22 @@ def runtimes() -> Iterator[VenvRuntime]:
 
 
 @pytest.fixture(scope="session")
+def warm_runtimes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VenvRuntime]:
+    """The same releases, whose commands start at once, for tests of something else than the runtime."""
+    from tests.warm import WarmRuntime
+
+    in_one_of_many = "PYTEST_XDIST_WORKER" in os.environ
+    temporary = tmp_path_factory.getbasetemp()
+    runtime = WarmRuntime(
+        REPOSITORY / "build" / "runtimes",
+        folder=(temporary.parent if in_one_of_many else temporary) / "warm",
+        owner=os.getppid() if in_one_of_many else os.getpid(),
+    )
+    yield runtime
+    runtime.stop()
+
+
+@pytest.fixture(scope="session")
 def fernet_key() -> Secret:
     """The key with which the databases in tests/databases are encrypted."""
     return Secret(FERNET_KEY)

@@ -111,7 +111,7 @@ class Person:
 
 
 def test_the_run_waits_for_a_person_at_each_act_and_so_does_its_roll_back(
-    stage: Stage, corpus: Callable[[str], DatabaseAddress], fernet_key: Secret, runtimes: Any
+    stage: Stage, corpus: Callable[[str], DatabaseAddress], fernet_key: Secret, warm_runtimes: Any
 ) -> None:
     control = stage.control
     source = corpus("2.10.5")
@@ -120,7 +120,7 @@ def test_the_run_waits_for_a_person_at_each_act_and_so_does_its_roll_back(
         session.execute("UPDATE dag SET is_paused = false")
     before = active_dags(source)
     assert before
-    environment = str(runtimes.prepare("2.11.2", lambda line: None))
+    environment = str(warm_runtimes.prepare("2.11.2", lambda line: None))
     runtime = {"kind": "venv", "environments": {"2.11.2": environment}}
     with control.client() as api:
         for described in (

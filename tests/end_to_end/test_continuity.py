@@ -166,7 +166,7 @@ def story(
     corpus: Callable[[str], DatabaseAddress],
     new_database: Callable[..., DatabaseAddress],
     fernet_key: Secret,
-    runtimes: VenvRuntime,
+    warm_runtimes: VenvRuntime,
     dags_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Run, Copies]:
@@ -177,7 +177,7 @@ def story(
         source,
         source.on("continuity target"),
         fernet_key=fernet_key,
-        runtimes=runtimes,
+        runtimes=warm_runtimes,
         dags_folder=dags_folder,
         folder=tmp_path_factory.mktemp("migration"),
     )

@@ -122,7 +122,8 @@ class LiveSource:
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "SCHEDULER__JOB_HEARTBEAT_SEC": "1",
             "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "2",
+            # 1.10 looks for work when it parses.
+            "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "2" if self.is_1_10 else "30",
             "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
             "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
             "LOGGING__WORKER_LOG_SERVER_PORT": str(free_ports(1)[0]),
@@ -257,6 +258,7 @@ def story(
     live: dict[str, LiveSource | str],
     fernet_key: Secret,
     runtimes: VenvRuntime,
+    warm_runtimes: VenvRuntime,
     start_airflow: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Story]:
@@ -272,7 +274,7 @@ def story(
         source.database,
         source.database.on(f"{source.database.database} moved"),
         fernet_key=fernet_key,
-        runtimes=runtimes,
+        runtimes=warm_runtimes,
         dags_folder=folder / "dags",
         folder=folder,
     )

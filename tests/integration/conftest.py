@@ -19,6 +19,7 @@ from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun, make_plan
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.ownership import hand_over
+from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.secret import Secret
 from airflow_migration.steps.migration import Migration, Workshop
 
@@ -27,6 +28,12 @@ Owned = Callable[[DatabaseAddress, DatabaseAddress], DatabaseAddress]
 Hold = Callable[[DatabaseAddress], Session]
 
 CONTROL_RUN = ControlRun(dag_id="migrate_airflow", run_id="manual__of_the_tests")
+
+
+@pytest.fixture(scope="session")
+def runtimes(warm_runtimes: VenvRuntime) -> VenvRuntime:
+    """Each release is imported once; the tests of the runtimes alone start it as users do."""
+    return warm_runtimes
 
 
 @pytest.fixture(scope="session")
