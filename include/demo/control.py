@@ -117,6 +117,8 @@ class ControlAirflow:
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(ports[3]),
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLE),
+            # Installed files do not change; Airflow would parse them every half minute.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
             "AIRFLOW__AIRFLOW_MIGRATION__RUNTIMES_PATH": str(runtimes),
             **_building_settings(),
         }
