@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 import threading
 import uuid
 from collections.abc import Callable
@@ -26,6 +26,12 @@ class Change:
 
 def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def copied(content: JsonObject) -> JsonObject:
+    """Of plain JSON, ten times as fast as ``copy.deepcopy``."""
+    copy: JsonObject = json.loads(json.dumps(content))
+    return copy
 
 
 class Store:
@@ -53,17 +59,17 @@ class Store:
 
     def get(self, resource: Resource, namespace: str, name: str) -> JsonObject:
         with self.changed:
-            return copy.deepcopy(self._find(resource, namespace, name))
+            return copied(self._find(resource, namespace, name))
 
     def all(self, resource: Resource, namespace: str | None = None) -> list[JsonObject]:
         """In the order of their names; of every namespace without one."""
         with self.changed:
             keys = [key for key in self._objects if key[0] == resource and (namespace is None or key[1] == namespace)]
-            return [copy.deepcopy(self._objects[key]) for key in sorted(keys, key=lambda key: key[1:])]
+            return [copied(self._objects[key]) for key in sorted(keys, key=lambda key: key[1:])]
 
     def create(self, resource: Resource, namespace: str, content: JsonObject) -> JsonObject:
         with self.changed:
-            content = copy.deepcopy(content)
+            content = copied(content)
             name = content["metadata"]["name"]
             key = (resource, namespace, name)
             if key in self._objects:
@@ -75,6 +81,8 @@ class Store:
                 meta["namespace"] = namespace
             if resource.kind in GENERATED:
                 meta["generation"] = 1
+                # There before a controller has looked.
+                content.setdefault("status", {} if resource.kind == "Deployment" else {"replicas": 0})
             return self._put(key, "ADDED", content)
 
     def update(
@@ -87,7 +95,7 @@ class Store:
         with self.changed:
             key = (resource, namespace, name)
             present = self._find(*key)
-            new = copy.deepcopy(change(copy.deepcopy(present)))
+            new = copied(change(copied(present)))
             for field in ("resourceVersion", "uid"):
                 given = new.setdefault("metadata", {}).get(field)
                 if given and given != present["metadata"][field]:
@@ -95,7 +103,7 @@ class Store:
             kept = ("uid", "creationTimestamp", "resourceVersion", "generation", "namespace", "deletionTimestamp")
             new["metadata"] |= {each: present["metadata"][each] for each in kept if each in present["metadata"]}
             if new == present:
-                return copy.deepcopy(present)
+                return copied(present)
             if resource.kind in GENERATED and new.get("spec") != present.get("spec"):
                 new["metadata"]["generation"] = present["metadata"]["generation"] + 1
             return self._put(key, "MODIFIED", new)
@@ -104,7 +112,7 @@ class Store:
         """Set ``deletionTimestamp``; whoever runs it removes it."""
         with self.changed:
             key = (resource, namespace, name)
-            content = copy.deepcopy(self._find(*key))
+            content = copied(self._find(*key))
             if "deletionTimestamp" in content["metadata"]:
                 return content
             content["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": grace}
@@ -113,7 +121,7 @@ class Store:
     def delete(self, resource: Resource, namespace: str, name: str) -> JsonObject:
         with self.changed:
             key = (resource, namespace, name)
-            content = copy.deepcopy(self._find(*key))
+            content = copied(self._find(*key))
             del self._objects[key]
             self._record("DELETED", resource, content)
             return content
@@ -150,10 +158,10 @@ class Store:
     def _put(self, key: tuple[Resource, str, str], kind: str, content: JsonObject) -> JsonObject:
         self._objects[key] = content
         self._record(kind, key[0], content)
-        return copy.deepcopy(content)
+        return copied(content)
 
     def _record(self, kind: str, resource: Resource, content: JsonObject) -> None:
         self._version += 1
         content["metadata"]["resourceVersion"] = str(self._version)
-        self._history.append(Change(self._version, kind, resource, copy.deepcopy(content)))
+        self._history.append(Change(self._version, kind, resource, copied(content)))
         self.changed.notify_all()
