@@ -178,5 +178,5 @@ def test_the_page_of_a_run_that_failed_says_why() -> None:
     page = page_of(report(steps, errors=errors, complete=False))
     assert "dag: 1 row(s) differ" in page
     assert "one &lt;unexplained&gt;" in page
-    assert "failed" in page
+    assert "Stopped: the upgraded database does not hold what the source held" in page
     assert page_of(report({}, plan=None, complete=False))

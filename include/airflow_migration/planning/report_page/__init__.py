@@ -1,0 +1,99 @@
+"""The report as a page for people: one file that needs nothing else, on a phone, a wide screen and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from airflow_migration.planning.report_page.findings import findings, repairs
+from airflow_migration.planning.report_page.markup import Html, Node, joined, listing, section, tag
+from airflow_migration.planning.report_page.outlook import forecast
+from airflow_migration.planning.report_page.plan import plan, rehearsed
+from airflow_migration.planning.report_page.rows import ledger, verification
+from airflow_migration.planning.report_page.timeline import timeline
+from airflow_migration.planning.report_page.times import downtime, prediction
+from airflow_migration.planning.report_page.values import part
+from airflow_migration.planning.report_page.verdict import KINDS, ROLL_BACK, header, kind_of, verdict
+
+__all__ = ["page_of"]
+
+PARTS = {
+    "plan": "Plan",
+    "rehearsal": "Rehearsal",
+    "timeline": "Timeline",
+    "prediction": "Predicted downtime",
+    "comparison": "What is new",
+    "findings": "Findings",
+    "repairs": "Repairs",
+    "dag-files": "DAG files",
+    "configuration": "Configuration",
+    "ledger": "Rows",
+    "verification": "Verification",
+    "downtime": "Downtime",
+    "forecast": "How DAGs go on",
+    "taken-back": "Taken back",
+    "left-to-do": "Left to do",
+}
+"""Id of each section → its name among the contents, in their order."""
+
+
+def page_of(report: Mapping[str, Any]) -> str:
+    """HTML of a report of any kind, as `build_report` and `build_roll_back_report` make it, also of an older schema.
+
+    It holds no script and loads nothing.
+    """
+    sections = [made for made in _sections(report) if made]
+    named = KINDS.get(kind_of(report), "Report")
+    title = f"{named} {report.get('run_id') or report['migration_id']}: {verdict(report)[1]}"
+    head = tag(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<meta name="color-scheme" content="light dark"><meta name="robots" content="noindex">'),
+        tag("title", title),
+        Html(f"<style>{style()}</style>"),
+    )
+    main = tag("main", header(report), _contents(sections), *sections, _footer(report))
+    return f"<!doctype html>\n{tag('html', head, tag('body', main), lang='en')}\n"
+
+
+@cache
+def style() -> str:
+    """The page's only style sheet, so that a content security policy can name its hash."""
+    return files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+
+
+def _sections(report: Mapping[str, Any]) -> Iterable[Html]:
+    yield plan(report)
+    yield rehearsed(report)
+    yield timeline(report)
+    yield prediction(report.get("prediction"))
+    yield part("comparison", "What is new since the last rehearsal", report.get("comparison"))
+    yield findings(report.get("findings") or ())
+    yield repairs(report.get("repairs") or ())
+    yield part("dag-files", "DAG files, as the target reads them", report.get("dag_files"))
+    yield part("configuration", "Configuration", report.get("configuration"))
+    yield ledger(report.get("ledger") or ())
+    yield verification(report.get("verification"))
+    yield downtime(report)
+    yield forecast(report.get("forecast"))
+    yield _taken_back(report)
+    yield section("left-to-do", "Left to do", listing(map(str, report.get("left_to_do") or ())))
+
+
+def _taken_back(report: Mapping[str, Any]) -> Html:
+    wanted = ("dags_active", "dags_missing", "lost_runs", "dropped", "kept")
+    told = {name: report[name] for name in wanted if kind_of(report) == ROLL_BACK and name in report}
+    return part("taken-back", "What was taken back", told)
+
+
+def _contents(sections: Iterable[Html]) -> Html:
+    there = [id for id in PARTS if any(made.startswith(f'<section id="{id}"') for made in sections)]
+    links: list[Node] = [tag("a", PARTS[id], href=f"#{id}") for id in there]
+    return tag("nav", joined(links, " "), aria_label="Contents")
+
+
+def _footer(report: Mapping[str, Any]) -> Html:
+    version = report.get("package_version")
+    return tag("footer", f"Written by airflow-provider-migration {version}. ", "report.json beside it has all of this.")
