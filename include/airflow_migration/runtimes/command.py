@@ -81,6 +81,19 @@ def airflow_environment(
     return environment
 
 
+def script_environment(release: Release, home: Path) -> dict[str, str]:
+    """For code that must reach neither a database of ours nor the home of who runs the migration."""
+    section = "CORE" if release.number < (2, 3) else "DATABASE"
+    return bare_environment(home) | {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        f"AIRFLOW__{section}__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'nothing.db'}",
+        "AIRFLOW__CORE__FERNET_KEY": "",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "30",
+    }
+
+
 def secret_values(address: DatabaseAddress, keys: Secret, settings: Mapping[str, str]) -> list[str]:
     """What must not be seen in the output of a command with this environment."""
     password = address.password.reveal()

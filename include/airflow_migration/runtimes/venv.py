@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.metadata.releases import Release
@@ -19,6 +20,7 @@ from airflow_migration.runtimes.command import (
     QUIET,
     airflow_environment,
     bare_environment,
+    script_environment,
     secret_values,
     upgrade_command,
     upgrade_options,
@@ -145,6 +147,21 @@ class VenvRuntime:
             return self._begin(SilentCommand(f"airflow {argv[0]} of Airflow {wanted}", variables)).run(
                 [airflow, *argv], directory=home
             )
+
+    def run_script(self, release: str, script: Path, request: Mapping[str, Any], on_line: Callable[[str], None]) -> int:
+        """Run a script of ours with the release's own Python, away from every database and every secret.
+
+        Its home, its temporary files and what it takes for a metadata database are a folder that is gone afterwards.
+
+        :param request: free of secrets; the script finds it as JSON in its first argument
+        :param on_line: called with each line that it prints
+        :returns: its exit code
+        """
+        wanted = find_release(release)
+        python = self.prepare(release, lambda _: None) / "bin" / "python"
+        with own_home() as home:
+            client = self._begin(Client(f"{script.stem} with Airflow {wanted}", script_environment(wanted, home)))
+            return client.run([python, script, json.dumps(request)], on_line, directory=home, check=False)
 
     def clear(self, address: DatabaseAddress, listener: Listener) -> None:
         """Nothing: such a process ends with its session, and the next command removes its temporary home."""
