@@ -108,6 +108,11 @@ def get_provider_info() -> dict[str, Any]:
                     "postgres_bin_path": _option(
                         "Folder of pg_dump, pg_restore and psql. Empty: found by themselves.", ""
                     ),
+                    "rehearsal_schedule": _option(
+                        "When rehearse_migration runs by itself once it is unpaused: a cron expression or preset. "
+                        "Empty: only when it is triggered.",
+                        "@weekly",
+                    ),
                 },
             }
         },

@@ -24,6 +24,11 @@ def settings() -> Workshop:
     )
 
 
+def rehearsal_schedule() -> str | None:
+    """When `rehearse_migration` runs by itself, as ``schedule`` takes it; None is never."""
+    return (conf.get(SECTION, "rehearsal_schedule", fallback="@weekly") or "").strip() or None
+
+
 def _place(option: str) -> str:
     return _value(option) or f"{AIRFLOW_HOME}/migration-{option.removesuffix('_path')}"
 

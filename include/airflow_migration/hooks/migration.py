@@ -14,10 +14,12 @@ def open_migration(plan: Plan, running: Running) -> Migration:
     :param running: where its child processes are noted
     :raises InvalidInputError: a connection says something that cannot be
     """
+    rehearsal = plan.rehearsal
     return Migration(
         plan=plan,
         source=DeploymentHook(deployment_conn_id=plan.options.source_conn_id).deployment(),
         target=DeploymentHook(deployment_conn_id=plan.options.target_conn_id).deployment(),
         workshop=settings(),
         running=running,
+        scratch=DeploymentHook(deployment_conn_id=rehearsal.scratch).deployment().address if rehearsal else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import MigrationError, PreflightError
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.operators.base import MigrationOperator
@@ -38,14 +39,15 @@ class PreflightOperator(MigrationOperator):
         self.migration_id = migration_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self.carry_out(context, lambda: self._plan(context).to_json())
+        return self.carry_out(context, lambda: self.make_plan(context).to_json())
 
     def fail(self, context: Context, err: MigrationError) -> NoReturn:
         if isinstance(err, PreflightError):
             context["ti"].xcom_push(key=FINDINGS_KEY, value=list(err.findings))
         super().fail(context, err)
 
-    def _plan(self, context: Context) -> Plan:
+    def make_plan(self, context: Context) -> Plan:
+        """Run every check and decide."""
         run = context["dag_run"]
         options = Options.from_params(context["params"], given=tuple(run.conf or {}))
         target = DeploymentHook(deployment_conn_id=options.target_conn_id).deployment()
@@ -59,10 +61,14 @@ class PreflightOperator(MigrationOperator):
             listener=self.listen,
             dumps_path=settings().dumps_path,
         )
+        self.prepare(plan, target)
+        context["ti"].xcom_push(key=WORDS_KEY, value=plan.in_words())
+        return plan
+
+    def prepare(self, plan: Plan, target: Deployment) -> None:
+        """Get ready the releases that the plan needs."""
         runtime = build_runtime(target, settings())
         self._running.add(runtime.stop)
         target_itself = [plan.target_release] if is_asked(plan.target_release) else []
         for release in dict.fromkeys([*(hop.release for hop in plan.hops), *target_itself]):
             runtime.prepare(release, self.listen)
-        context["ti"].xcom_push(key=WORDS_KEY, value=plan.in_words())
-        return plan

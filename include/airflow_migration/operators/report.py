@@ -96,8 +96,16 @@ def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
 
     :param folders: run ids that name them
     """
-    folder = ObjectStoragePath(settings().reports_path).joinpath(*map(folder_name, folders))
+    folder = report_folder(*folders)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
     return path
+
+
+def report_folder(*folders: str) -> ObjectStoragePath:
+    """Where the report of a run is, or will be.
+
+    :param folders: run ids that name it
+    """
+    return ObjectStoragePath(settings().reports_path).joinpath(*map(folder_name, folders))

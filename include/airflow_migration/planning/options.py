@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.table_choice import DEFAULT
 from airflow_migration.planning import cron_timetables
 from airflow_migration.planning.keys import FERNET
 from airflow_migration.planning.repairs import SAFE, allowed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DATA_ONLY = "data_only"
 TRANSFERS = ("auto", "clone", "dump", DATA_ONLY)
@@ -51,13 +54,18 @@ class Options:
     fence_source: bool = True
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], given: Sequence[str]) -> Options:
+    def params(cls) -> frozenset[str]:
+        """Names of the params that the DAG offers."""
+        return frozenset(cls.__dataclass_fields__)
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], given: Sequence[str]) -> Self:
         """Read a run's params.
 
         :param given: the keys of the run's conf; Airflow itself lets unknown ones pass
         :raises InvalidInputError: a key is unknown or a value is not one of those that work
         """
-        known = set(cls.__dataclass_fields__)
+        known = cls.params()
         refuse_unknown(known, given)
         values = {name: params[name] for name in known if name in params}
         for name in LISTS:

@@ -14,6 +14,7 @@ from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
 from airflow_migration.planning.options import LISTS, Options
+from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.postgres.databases import derived_name
 from airflow_migration.progress import amount
 
@@ -113,6 +114,11 @@ class Plan:
         """Comment on the databases that this migration makes."""
         return label_of(self.migration_id)
 
+    @property
+    def rehearsal(self) -> RehearsalOptions | None:
+        """The options of a rehearsal; None for a migration."""
+        return self.options if isinstance(self.options, RehearsalOptions) else None
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -121,7 +127,7 @@ class Plan:
         values = dict(data)
         options = dict(values["options"])
         options |= {name: tuple(options[name]) for name in LISTS if isinstance(options[name], list)}
-        values["options"] = Options(**options)
+        values["options"] = (RehearsalOptions if "scratch_conn_id" in options else Options)(**options)
         values["repairs"] = tuple(values["repairs"])
         values["hops"] = tuple(Hop(**hop) for hop in values["hops"])
         values["findings"] = tuple(
@@ -241,6 +247,12 @@ def frozen_name(source_database: str, token: str) -> str:
 
 def working_name(target_database: str, token: str) -> str:
     return derived_name(target_database, f"__{token}")
+
+
+def scratch_names(target_database: str, token: str) -> tuple[str, str]:
+    """Of the copy of the source that a rehearsal makes, and of its working database."""
+    working = derived_name(target_database, f"__rehearsal_{token}")
+    return derived_name(target_database, f"__rehearsal_{token}_source"), working
 
 
 def set_aside_name(target_database: str, token: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def make_plan(
         listener=listener,
         dumps_path=dumps_path,
     )
-    _refuse_blockers(plan.findings)
+    refuse_blockers(plan.findings)
     return plan
 
 
@@ -101,7 +101,7 @@ def draw_plan(
         in_place = transfer == DATA_ONLY
         if in_place:
             # To choose tables is to look at their rows.
-            _refuse_blockers(list(privileges.find_unreadable(there, source.address.user)))
+            refuse_blockers(list(privileges.find_unreadable(there, source.address.user)))
         goal = fresh_target.goal_of(head, source, target) if in_place else _goal(target)
         naming = cron_timetables.read_naming(there, head)
         hops = plan_hops(head, goal.version)
@@ -149,8 +149,7 @@ def draw_plan(
             dumps_path=dumps_path,
         )
         findings = list(fitness.check(look))
-        # Without the owner's rights the questions to the tables would fail in words of their own.
-        if not any(finding.check == fitness.PRIVILEGES for finding in findings):
+        if _may_ask(look, findings):
             findings += checks.within_limits(
                 there, "fernet_key", lambda: check_keys(there, keys, options.fernet, target)
             )
@@ -169,6 +168,16 @@ def draw_plan(
     for finding in findings:
         listener(f"{finding.severity}: {finding.summary}")
     return _with(plan, findings, missing)
+
+
+def _may_ask(look: fitness.Look, findings: Sequence[Finding]) -> bool:
+    """Without the owner's rights the questions to the tables would fail in words of their own.
+
+    A rehearsal needs those of a reader only.
+    """
+    if look.plan.rehearsal is not None:
+        findings = list(privileges.check_readable(look.there, look.plan, look.source.address.user))
+    return not any(finding.check == fitness.PRIVILEGES for finding in findings)
 
 
 def take_one_snapshot(there: Session) -> None:
@@ -282,8 +291,11 @@ def check_rows(conn: Session, hops: tuple[Hop, ...]) -> tuple[Finding, ...]:
     return checks.find_problems(conn, head=hops[0].from_head, target_head=hops[-1].head, path=path)
 
 
-def _refuse_blockers(findings: Sequence[Finding]) -> None:
-    blockers = [finding for finding in findings if finding.severity == "blocker"]
+def refuse_blockers(findings: Sequence[Finding], *, besides: Collection[str] = ()) -> None:
+    """:param besides: ids of checks whose blockers do not count
+    :raises PreflightError: there is one
+    """
+    blockers = [finding for finding in findings if finding.severity == "blocker" and finding.check not in besides]
     if not blockers:
         return
     sentences = "; ".join(

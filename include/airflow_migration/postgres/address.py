@@ -110,8 +110,9 @@ class DatabaseAddress:
         session.autocommit = autocommit
         return session
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, *, read_only: bool = False) -> dict[str, str]:
         """libpq's environment for a client program, secrets included: never for a log."""
+        client = self._client_settings() | {"default_transaction_read_only": "on" if read_only else "off"}
         names = {option.keyword.decode(): option.envvar for option in Conninfo.get_defaults()}
         settings = {name.decode(): self.ssl[key] for key, name in names.items() if name and key in self.ssl}
         return {
@@ -123,14 +124,13 @@ class DatabaseAddress:
             "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT),
             "PGAPPNAME": APPLICATION_NAME,
             "PGCLIENTENCODING": "UTF8",
-            "PGOPTIONS": " ".join(libpq_option(name, value) for name, value in self._client_settings().items()),
+            "PGOPTIONS": " ".join(libpq_option(name, value) for name, value in client.items()),
         } | settings
 
     def _client_settings(self) -> dict[str, str]:
         """What a role's or a database's own settings might say otherwise, to the harm of a client program."""
         return {
             "search_path": self.search_path,
-            "default_transaction_read_only": "off",
             "statement_timeout": "0",
             "lock_timeout": "0",
             "idle_in_transaction_session_timeout": "0",

@@ -40,6 +40,17 @@ _LOADED = """
 SELECT coalesce(sum(bytes_processed), 0) FROM pg_stat_progress_copy WHERE datname = current_database()
 """
 LOADED_SINCE = 140000
+_AS_OUR_OWN = (
+    "--no-owner",
+    "--no-privileges",
+    "--no-tablespaces",
+    "--no-publications",
+    "--no-subscriptions",
+    "--no-security-labels",
+    "--verbose",
+    "--no-password",
+)
+_MAKING = re.compile(r"creating (INDEX|CONSTRAINT|FK CONSTRAINT|TRIGGER|ROW SECURITY|POLICY) ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +127,7 @@ def restore_dump(
         arguments: list[str | Path] = [
             pg_restore,
             f"--jobs={jobs}",
-            "--no-owner",
-            "--no-privileges",
-            "--no-tablespaces",
-            "--no-publications",
-            "--no-subscriptions",
-            "--no-security-labels",
-            "--verbose",
-            "--no-password",
+            *_AS_OUR_OWN,
             f"--use-list={chosen.name}",
             f"--dbname={_conninfo(address.database)}",
             dump,
@@ -186,14 +190,57 @@ def _run(
                 listener(line)
 
         code = client.run(arguments, on_line, check=False)
-        # It ends with 1 when it has gone on after errors, and only known ones are harmless.
-        if failures or code not in (0, 1) or (code == 1 and not harmless):
-            raise ToolError(
-                f"pg_restore exited with {code} after {len(failures)} error(s): {' | '.join(failures[:1])}",
-                where=f"restore into {address}",
-                remedy="Mend the cause and retry the task; the half-loaded database is made anew",
-            )
+        _judge(code, failures, harmless, address)
         progress.complete()
+
+
+def _judge(code: int, failures: list[str], harmless: int, address: DatabaseAddress) -> None:
+    """It ends with 1 when it has gone on after errors, and only known ones are harmless."""
+    if failures or code not in (0, 1) or (code == 1 and not harmless):
+        raise ToolError(
+            f"pg_restore exited with {code} after {len(failures)} error(s): {' | '.join(failures[:1])}",
+            where=f"restore into {address}",
+            remedy="Mend the cause and retry the task; the half-loaded database is made anew",
+        )
+
+
+def restore_section(
+    client: Client,
+    address: DatabaseAddress,
+    archive: Path,
+    *,
+    section: str,
+    chosen: Path,
+    pg_restore: Path,
+    jobs: int,
+    listener: Listener,
+) -> None:
+    """Make the tables of an archive, or their indexes and constraints; no row is looked for in it.
+
+    :param section: ``pre-data`` or ``post-data``
+    :param chosen: file that lists the archive's entries that are restored
+    :raises ToolError: pg_restore failed
+    """
+    start = time.monotonic()
+    harmless = made = 0
+    failures: list[str] = []
+    total = sum(1 for line in chosen.read_text(encoding="utf-8").splitlines() if _AFTERWARDS.match(line))
+
+    def on_line(line: str) -> None:
+        nonlocal harmless, made
+        if _MAKING.search(line):
+            made += 1
+            seconds = seconds_since(start)
+            listener(Progress(what="Indexes and constraints", done=made, total=total, unit="objects", seconds=seconds))
+        elif "error:" in line and _HARMLESS.search(line):
+            harmless += 1
+        elif "error:" in line:
+            failures.append(line)
+            listener(line)
+
+    arguments: list[str | Path] = [pg_restore, f"--section={section}", f"--jobs={jobs}", *_AS_OUR_OWN]
+    arguments += [f"--use-list={chosen}", f"--dbname={_conninfo(address.database)}", archive]
+    _judge(client.run(arguments, on_line, check=False), failures, harmless, address)
 
 
 def _sizes(entries: list[str], manifest: Manifest) -> tuple[dict[str, int], dict[str, str]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from airflow_migration.deployments.control import control_of
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster
-from airflow_migration.planning.keys import Keys, keys_of
+from airflow_migration.exceptions import MigrationError
+from airflow_migration.planning.keys import Keys, keys_in_use, keys_of
 from airflow_migration.planning.plan import Plan, dump_name
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
@@ -16,6 +18,7 @@ from airflow_migration.runtimes.kubernetes import KubernetesRuntime
 from airflow_migration.runtimes.pod_spec import PodOptions
 from airflow_migration.runtimes.runtime import Runtime
 from airflow_migration.runtimes.venv import VenvRuntime
+from airflow_migration.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +50,17 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One migration under way."""
+    """One migration under way, or a rehearsal of one.
+
+    :param scratch: of a rehearsal, the server on which both of its databases are; None for a migration
+    """
 
     plan: Plan
     source: Deployment
     target: Deployment
     workshop: Workshop
     running: Running = field(default_factory=Running)
+    scratch: DatabaseAddress | None = None
 
     @property
     def id(self) -> str:
@@ -61,11 +68,16 @@ class Migration:
 
     @property
     def frozen(self) -> DatabaseAddress:
-        return self.source.address.on(self.plan.frozen_database).seeing(self.plan.users_schema)
+        server = self._scratch_with(self.source.address.schema) or self.source.address
+        return server.on(self.plan.frozen_database).seeing(self.plan.users_schema)
 
     @property
     def working(self) -> DatabaseAddress:
-        return self.target.address.on(self.plan.working_database)
+        server = self._scratch_with(self.target.address.schema) or self.target.address
+        return server.on(self.plan.working_database)
+
+    def _scratch_with(self, schema: str) -> DatabaseAddress | None:
+        return None if self.scratch is None else replace(self.scratch, schema=schema)
 
     @property
     def final(self) -> DatabaseAddress:
@@ -75,6 +87,24 @@ class Migration:
     def keys(self) -> Keys:
         """Which fernet keys read what; read anew each time, as a person may have changed them."""
         return keys_of(self.source, self.target, self.plan.fernet)
+
+    @property
+    def keys_in_use(self) -> Secret:
+        """The keys that the target will use: of a migration by what its control says now, as the key is swapped."""
+        return self.keys.working if self.scratch is not None else keys_in_use(self.keys, self.target)
+
+    @property
+    def target_settings(self) -> Mapping[str, str]:
+        """The target's settings that decide what its own commands do to a database.
+
+        A rehearsal goes on without them where they cannot be read, which is a finding of its own.
+        """
+        try:
+            return control_of(self.target).settings()
+        except MigrationError:
+            if self.scratch is None:
+                raise
+            return {}
 
     @property
     def dump_path(self) -> Path:

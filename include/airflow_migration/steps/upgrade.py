@@ -42,6 +42,9 @@ def swap_fernet_key(migration: Migration, listener: Listener) -> KeyResult:
     """
     keys = migration.keys
     cleared = _quarantine(migration, keys, listener)
+    if keys.fernet == SWAP and migration.scratch is not None:
+        listener("The target would get the source's key; a rehearsal leaves it alone")
+        return KeyResult(fernet=SWAP, control=None, columns=(), repairs=cleared)
     if keys.fernet == SWAP:
         return KeyResult(fernet=SWAP, control=_give_keys(migration, keys, listener), columns=(), repairs=cleared)
     with migration.working.connect(read_only=False) as conn:
@@ -103,13 +106,13 @@ def upgrade_by_hop(migration: Migration, number: int, listener: Listener) -> Upg
     :raises ToolError: its head is not reached; the working database may then be half-way, the frozen
         clone is as it was
     """
-    release, settings = migration.plan.hops[number - 1].release, control_of(migration.target).settings()
+    release, settings = migration.plan.hops[number - 1].release, migration.target_settings
     return migration.runtime().upgrade(release, migration.working, migration.keys.working, listener, settings)
 
 
 def detached_upgrade_by_hop(migration: Migration, number: int, listener: Listener) -> DetachedUpgrade | None:
     """The same where the target's runtime goes on without us; None where it does not."""
-    release, settings = migration.plan.hops[number - 1].release, control_of(migration.target).settings()
+    release, settings = migration.plan.hops[number - 1].release, migration.target_settings
     return migration.runtime().detached_upgrade(release, migration.working, migration.keys.working, listener, settings)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_migration.deployments.control import control_of
 from airflow_migration.metadata.history import kept_conditions, read_cutoff
-from airflow_migration.planning.keys import keys_in_use
 from airflow_migration.planning.verification import VerificationResult, verify
 from airflow_migration.progress import Listener
 from airflow_migration.steps.migration import Migration
@@ -24,11 +22,11 @@ def verify_working_database(migration: Migration, listener: Listener) -> Verific
             working=working,
             working_address=migration.working,
             clone_keys=keys.clone,
-            target_keys=keys_in_use(keys, migration.target),
+            target_keys=migration.keys_in_use,
             target_release=migration.plan.target_release,
             migration_id=migration.id,
             runtime=migration.runtime(),
-            settings=control_of(migration.target).settings(),
+            settings=migration.target_settings,
             listener=listener,
             kept=kept_conditions(clone, cutoff) if cutoff else None,
             staying=migration.plan.staying,

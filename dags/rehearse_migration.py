@@ -1,0 +1,214 @@
+"""### Rehearse a migration
+
+Does to a copy of the **source** what `migrate_airflow` would do to it, while the source goes on, and says what was
+found, what was repaired, whether all of it arrived, and how long each step took. Nothing is written to the source,
+paused, shut out or waited for; nothing of the target is changed. Unpause this DAG to have a rehearsal every week;
+`[airflow_migration] rehearsal_schedule` says when.
+
+| step | what it does | where |
+|---|---|---|
+| `preflight` | drops what a killed rehearsal has left, runs every check, gets releases ready | reads both |
+| `copy_source` | copies the source as it is at one moment, more slowly while that has much to do | reads the source |
+| `restore_database` | makes the working database of that copy; without old history if so asked | scratch server |
+| `swap_fernet_key` | rewrites what is encrypted, where the migration would; no key is changed | scratch server |
+| `repair_n`, `upgrade_n` | repairs what a hop would stumble over, runs that release's own upgrade | scratch server |
+| `mend_schedules` | mends what the upgrades leave broken for the scheduler | scratch server |
+| `verify` | compares both scratch databases | scratch server |
+| `rehearsal_complete` | the rehearsal went well | |
+| `drop_scratch` | drops both, whatever happened | scratch server |
+| `report` | writes `report.json`, also when something failed | |
+
+What would stand in the way of the migration itself, such as a database that has the target's name, is in the report's
+findings and does not end the rehearsal. What would make the upgrade fail does, once everything has been looked at.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pendulum
+from airflow.sdk import DAG, Param, TaskGroup, chain
+
+from airflow_migration.metadata.repairs.registry import REPAIRS
+from airflow_migration.operators.rehearsal import (
+    CopySourceOperator,
+    DropScratchOperator,
+    PreflightRehearsalOperator,
+    RehearsalCompleteOperator,
+    RestoreScratchOperator,
+)
+from airflow_migration.operators.report import ReportOperator
+from airflow_migration.operators.upgrade import (
+    MendSchedulesOperator,
+    RepairOperator,
+    SwapFernetKeyOperator,
+    UpgradeOperator,
+)
+from airflow_migration.operators.verify import VerifyOperator
+from airflow_migration.settings import rehearsal_schedule
+
+LONG = timedelta(hours=12)
+
+PARAMS = {
+    "source_conn_id": Param(
+        "migration_source",
+        type="string",
+        minLength=1,
+        title="Source connection",
+        description="Connection of type airflow_deployment to the deployment that will be left. It is only read.",
+        section="Where",
+    ),
+    "target_conn_id": Param(
+        "migration_target",
+        type="string",
+        minLength=1,
+        title="Target connection",
+        description="Connection of type airflow_deployment to the deployment that will be moved to.",
+        section="Where",
+    ),
+    "target_database": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        maxLength=63,
+        title="Target database",
+        description="As of the migration: preflight says what is in the way of that name. Nothing gets it here.",
+        section="Where",
+    ),
+    "scratch_conn_id": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        title="Scratch connection",
+        description=(
+            "Connection of type airflow_deployment to the server for the scratch databases, which needs 2.5 times the"
+            " room of the source; empty takes the target's."
+        ),
+        section="Where",
+    ),
+    "transfer": Param(
+        "auto",
+        enum=["auto", "clone", "dump"],
+        title="Transfer",
+        description="As of the migration, whose checks depend on it. The rehearsal's own copy is the same for all.",
+        section="How",
+    ),
+    "fernet": Param(
+        "swap",
+        enum=["swap", "reencrypt", "keep"],
+        title="Fernet key",
+        description=(
+            "swap: the source's key reads the working database. reencrypt: what is encrypted is rewritten with the"
+            " target's key. keep: the target's keys must read everything. The target's own key stays as it is."
+        ),
+        section="How",
+    ),
+    "history_days": Param(
+        None,
+        type=["null", "integer"],
+        minimum=0,
+        maximum=36500,
+        title="Days of history",
+        description=(
+            "Only runs newer than this are upgraded, with all that hangs on them; also unfinished runs and each DAG's"
+            " last ones. Empty: everything."
+        ),
+        section="How",
+    ),
+    "repairs": Param(
+        "safe",
+        anyOf=[
+            {"type": "string", "enum": ["safe", "all"]},
+            {"type": "array", "items": {"type": "string", "enum": list(REPAIRS)}},
+        ],
+        title="Repairs",
+        description=(
+            "Which may run. safe: all that lose nothing. all: also quarantine_undecryptable. Or a list of ids; one that"
+            " is needed and not in it ends the rehearsal, as it would end the migration."
+        ),
+        section="How",
+    ),
+    "cron_timetable": Param(
+        "data_interval",
+        enum=["data_interval", "trigger"],
+        title="Logical dates",
+        description="As of the migration.",
+        section="How",
+    ),
+    "max_source_load": Param(
+        8,
+        type="integer",
+        minimum=0,
+        title="Most load of the source",
+        description=(
+            "Active sessions of others on the source's server above which fewer jobs copy, down to one with pauses."
+        ),
+        section="Load",
+    ),
+    "jobs": Param(
+        2,
+        type="integer",
+        minimum=1,
+        maximum=16,
+        title="Jobs",
+        description="Sessions that copy at most.",
+        section="Load",
+    ),
+}
+
+with DAG(
+    dag_id="rehearse_migration",
+    description="Rehearse a migration on copies, beside a source that goes on",
+    schedule=rehearsal_schedule(),
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    default_args={
+        "owner": "airflow",
+        "retries": 2,
+        "retry_delay": timedelta(seconds=20),
+        "execution_timeout": LONG,
+        # A skipped step must not take the following ones with it.
+        "trigger_rule": "none_failed",
+    },
+    params=PARAMS,
+    tags=["migration"],
+    doc_md=__doc__,
+) as dag:
+    preflight = PreflightRehearsalOperator(task_id="preflight", execution_timeout=timedelta(hours=1))
+
+    with TaskGroup("copy", prefix_group_id=False, tooltip="Make both scratch databases"):
+        copy_source = CopySourceOperator(task_id="copy_source")
+        restore_database = RestoreScratchOperator(task_id="restore_database")
+
+    swap_fernet_key = SwapFernetKeyOperator(task_id="swap_fernet_key")
+
+    with TaskGroup("upgrade", prefix_group_id=False, tooltip="Release by release to the target's schema"):
+        hops: list[RepairOperator | UpgradeOperator] = []
+        for number in (1, 2, 3):
+            hops.append(RepairOperator(task_id=f"repair_{number}", hop=number))
+            hops.append(UpgradeOperator(task_id=f"upgrade_{number}", hop=number))
+        mend_schedules = MendSchedulesOperator(task_id="mend_schedules")
+
+    verify = VerifyOperator(task_id="verify")
+    # The run is as good as this task: it is the only leaf that counts beside the teardowns' own failures.
+    rehearsal_complete = RehearsalCompleteOperator(task_id="rehearsal_complete")
+
+    runbook = [
+        preflight, copy_source, restore_database, swap_fernet_key, *hops, mend_schedules, verify,
+    ]  # fmt: skip
+    chain(*runbook, rehearsal_complete)
+
+    drop_scratch = DropScratchOperator(task_id="drop_scratch", execution_timeout=timedelta(hours=1))
+    report = ReportOperator(
+        task_id="report",
+        kind="rehearsal",
+        step_task_ids=[task.task_id for task in runbook],
+        last_task_id="verify",
+        execution_timeout=timedelta(minutes=15),
+    )
+    # They run whatever happened, and their own failure fails the run.
+    verify >> drop_scratch >> [rehearsal_complete, report]
+    for teardown in (drop_scratch, report):
+        teardown.as_teardown(on_failure_fail_dagrun=True)
