@@ -21,6 +21,7 @@ from airflow_migration.settings import settings
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+PAGE = "report.html"
 FOLDERS = {MIGRATION: (), REHEARSAL: (REHEARSALS,)}
 
 
@@ -69,10 +70,10 @@ class ReportOperator(MigrationOperator):
             complete=bool(steps.get(self.last_task_id)),
         )
         path = write_report(report, *FOLDERS[self.kind], self.migration_id)
-        path.with_name("report.html").write_text(page_of(report))
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
         return {
             "path": str(path),
+            "page": str(path.with_name(PAGE)),
             "status": report["status"],
             "verified": report["verified"],
             "downtime": report["downtime"],
@@ -92,7 +93,7 @@ def reported_run(context: Context, kind: Literal["migration", "rehearsal", "roll
 
 
 def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
-    """Write ``report.json`` below the reports' path.
+    """Write ``report.json``, and ``report.html`` beside it, below the reports' path.
 
     :param folders: run ids that name them
     """
@@ -100,6 +101,7 @@ def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
+    path.with_name(PAGE).write_text(page_of(report))
     return path
 
 

@@ -13,7 +13,7 @@ from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
-from airflow_migration.operators.report import reported_run, write_report
+from airflow_migration.operators.report import PAGE, reported_run, write_report
 from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, make_roll_back_plan
 from airflow_migration.planning.roll_back_report import build_roll_back_report
@@ -128,7 +128,7 @@ class CloseJournalOperator(RollBackOperator):
 
 
 class ReportRollBackOperator(RollBackOperator):
-    """Writes ``report.json`` of the roll back into a folder of its own beside the migration's.
+    """Writes ``report.json`` and ``report.html`` of the roll back into a folder of its own beside the migration's.
 
     :param step_task_ids: the steps in their order
     :param roll_back_id: id of the roll back's run, templated
@@ -158,4 +158,5 @@ class ReportRollBackOperator(RollBackOperator):
         self.log.info("Report: %s (%s)", path, report["status"])
         for sentence in report["left_to_do"]:
             self.log.warning("Left to do: %s", sentence)
-        return {"path": str(path)} | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
+        files = {"path": str(path), "page": str(path.with_name(PAGE))}
+        return files | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}

@@ -277,6 +277,7 @@ def test_after_every_task_the_world_is_put_back(place: Place, last: str) -> None
     assert len(done["drop_created"]["kept"]) == cloned + dumped
     report = json.loads(Path(done["report_roll_back"]["path"]).read_text())
     assert report["status"] == "success"
+    assert "Taken back" in Path(done["report_roll_back"]["page"]).read_text()
     assert report["dags_active"] == active
     assert report["lost_runs"] == 0
     # The same again finds everything done, and with `purge` the backup goes as well.
