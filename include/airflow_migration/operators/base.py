@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.hooks.migration import open_migration
 from airflow_migration.links.console import ConsoleLink
+from airflow_migration.operators.telling import Telling, can_tell
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.databases import tidy
 from airflow_migration.progress import Pace, Progress
@@ -35,7 +36,8 @@ class MigrationOperator(BaseOperator):
     """Runs one step of the plan that ``preflight`` made.
 
     The XCom is ``{"started", "finished", "seconds", "result"}``: ISO 8601 in UTC, seconds, and the step's
-    dataclass as JSON. A failed step leaves its problem, place and remedy under the key ``error``.
+    dataclass as JSON. A failed step leaves its problem, place and remedy under the key ``error``. While it runs, its
+    last measurement is under ``progress`` and its last sentence under ``said``.
 
     :param plan_task_id: task whose XCom is the plan
     """
@@ -50,6 +52,7 @@ class MigrationOperator(BaseOperator):
         self.plan_task_id = plan_task_id
         self._running = Running()
         self._pace = Pace()
+        self._telling: Telling | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self.carry_out(context, lambda: type(self).step(self.migration(context), self.listen))
@@ -59,12 +62,16 @@ class MigrationOperator(BaseOperator):
     ) -> dict[str, Any]:
         """Call the library and wrap what it returns; its errors fail the task as their kind asks."""
         started = started or datetime.now(timezone.utc)
+        self._telling = Telling(context["ti"]) if can_tell() else None
         try:
             result = call()
         except MigrationError as err:
             self.fail(context, err)
         except psycopg.Error as err:
             self.fail(context, tidy(err, where=self.task_id))
+        finally:
+            if self._telling is not None:
+                self._telling.stop()
         finished = datetime.now(timezone.utc)
         return {
             "started": started.isoformat(),
@@ -87,9 +94,11 @@ class MigrationOperator(BaseOperator):
         return open_migration(self.plan(context), self._running)
 
     def listen(self, message: Progress | str) -> None:
-        """Log sentences as they come and measurements every few seconds."""
+        """Log sentences as they come and measurements every few seconds; the last of each is shown in the console."""
         if self._pace.allows(message):
             self.log.info("%s", message)
+        if self._telling is not None:
+            self._telling.tell(message)
 
     def on_kill(self) -> None:
         self._running.stop()
