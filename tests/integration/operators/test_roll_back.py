@@ -84,8 +84,8 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Workshop(
         runtimes_path=tmp_path / "runtimes", dumps_path=tmp_path / "dumps", reports_path=str(tmp_path / "reports")
     )
-    for module in ("base", "preflight", "report", "roll_back"):
-        monkeypatch.setattr(f"airflow_migration.operators.{module}.settings", lambda: place)
+    for module in ("hooks.migration", "operators.preflight", "operators.report", "operators.roll_back"):
+        monkeypatch.setattr(f"airflow_migration.{module}.settings", lambda: place)
 
 
 @dataclass
