@@ -33,9 +33,11 @@ class ControlAirflow:
     """One `airflow standalone`, which a later process can find and stop again.
 
     :param home: its AIRFLOW_HOME
+    :param users: who may log in, in the words of ``[core] simple_auth_manager_users``; the first may do everything
     """
 
     home: Path
+    users: str = "admin:admin"
 
     @property
     def log(self) -> Path:
@@ -45,10 +47,16 @@ class ControlAirflow:
     def url(self) -> str:
         return str(self._notes()["url"])
 
-    def login(self) -> tuple[str, str]:
-        """Name and password of the only user."""
+    @property
+    def pid(self) -> int:
+        """Of `airflow standalone`, which leads a process group."""
+        return int(self._notes()["pid"])
+
+    def login(self, name: str | None = None) -> tuple[str, str]:
+        """Name and password of a user, by default the one who may do everything."""
         passwords: dict[str, str] = json.loads((self.home / "passwords.json").read_text())
-        return next(iter(passwords.items()))
+        name = name or self.users.partition(":")[0]
+        return name, passwords[name]
 
     def start(self, metadata: DatabaseAddress, runtimes: Path) -> None:
         """Start it in a process group of its own, which outlives this process, and wait until it answers.
@@ -104,6 +112,7 @@ class ControlAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": _fernet_key(),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": self.users,
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports[0]}/execution/",
             "AIRFLOW__API__HOST": "127.0.0.1",
@@ -131,7 +140,7 @@ class ControlAirflow:
             try:
                 if self._ready():
                     return
-            except (httpx.HTTPError, OSError, ValueError, StopIteration):
+            except (httpx.HTTPError, OSError, ValueError, KeyError):
                 time.sleep(0.5)
             else:
                 time.sleep(0.5)

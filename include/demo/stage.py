@@ -37,11 +37,13 @@ class Stage:
 
     :param folder: made anew by `set_up`
     :param runtimes: where environments of other releases are kept from one demo to the next
+    :param users: of the control Airflow, see there
     """
 
     folder: Path
     runtimes: Path
     console: Console
+    users: str = "admin:admin"
 
     @cached_property
     def server(self) -> EmbeddedServer:
@@ -49,7 +51,7 @@ class Stage:
 
     @cached_property
     def control(self) -> ControlAirflow:
-        return ControlAirflow(home=self.folder / "control")
+        return ControlAirflow(home=self.folder / "control", users=self.users)
 
     @property
     def report(self) -> Path:

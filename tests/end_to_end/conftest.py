@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from rich.console import Console
 from tests.end_to_end.control import REPOSITORY, Control
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.postgres.address import clean_environment
-from demo.control import free_ports
+from demo.control import free_ports, stop_group
 from demo.stage import Stage
 
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
+# One who may do everything, one who may only look, and one whom nothing was granted.
+USERS = "admin:admin,reader:viewer,stranger:"
 POLL_SECONDS = 0.5
 
 
@@ -172,7 +176,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator
     folder = tmp_path_factory.mktemp("demo")
     with (folder / "terminal").open("w+") as terminal:
         console = Console(file=terminal, width=200)
-        stage = Stage(folder=folder / "demo", runtimes=REPOSITORY / "build" / "runtimes", console=console)
+        runtimes = REPOSITORY / "build" / "runtimes"
+        stage = Stage(folder=folder / "demo", runtimes=runtimes, console=console, users=USERS)
         try:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("TMPDIR", str(temporary))
@@ -181,6 +186,33 @@ def stage(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator
         finally:
             stage.stop()
             stage.server.remove()
+
+
+@pytest.fixture(scope="session")
+def restart_api_server(stage: Stage) -> Iterator[Callable[[], None]]:
+    """Kills the demo's API server, and starts another in its place, which the rest of the session uses."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def restart() -> None:
+        standalone = psutil.Process(stage.control.pid)
+        (running,) = started or [each for each in standalone.children() if "api_server" in each.cmdline()[0]]
+        running.kill()
+        started.clear()
+        with (stage.control.home / "api-server.log").open("ab") as log:
+            process = subprocess.Popen(
+                [Path(sys.executable).with_name("airflow"), "api-server"],
+                env=standalone.environ(),
+                cwd=stage.control.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started.append(process)
+
+    yield restart
+    for process in started:
+        stop_group(process.pid)
 
 
 @pytest.fixture(scope="session")
