@@ -23,6 +23,8 @@ from airflow_migration.secret import Secret
 from demo.server import EmbeddedServer
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from airflow_migration.runtimes.venv import VenvRuntime
 
 REPOSITORY = Path(__file__).parent.parent
@@ -150,6 +152,17 @@ def warm_runtimes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VenvRunt
     )
     yield runtime
     runtime.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium; for one module, as asyncio can be used by no test until it ends."""
+    from tests.browser import MISSING, PROGRAM, chromium
+
+    if PROGRAM is None:
+        pytest.skip(MISSING)
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

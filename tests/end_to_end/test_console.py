@@ -7,23 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.end_to_end.browser import MISSING, PROGRAM, chromium, log_in
+from tests.browser import log_in
 
 from demo.stage import DAG_ID, Stage
 
 CONSOLE = "/migrations/"
 
-pytestmark = [
-    pytest.mark.skipif(PROGRAM is None, reason=MISSING),
-    pytest.mark.timeout(1500),
-]
+pytestmark = pytest.mark.timeout(1500)
 expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager
