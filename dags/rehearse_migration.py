@@ -14,9 +14,9 @@ paused, shut out or waited for; nothing of the target is changed. Unpause this D
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, runs that release's own upgrade | scratch server |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | scratch server |
 | `verify` | compares both scratch databases | scratch server |
-| `rehearsal_complete` | the rehearsal went well | |
 | `drop_scratch` | drops both, whatever happened | scratch server |
-| `report` | writes `report.json`, also when something failed | |
+| `report` | writes `report.json` and `report.html`, also when something failed | |
+| `rehearsal_complete` | all went well: asset `airflow_migration/rehearsal` has a new event with the figures | |
 
 What would stand in the way of the migration itself, such as a database that has the target's name, is in the report's
 findings and does not end the rehearsal. What would make the upgrade fail does, once everything has been looked at.
@@ -209,6 +209,7 @@ with DAG(
         execution_timeout=timedelta(minutes=15),
     )
     # They run whatever happened, and their own failure fails the run.
-    verify >> drop_scratch >> [rehearsal_complete, report]
+    verify >> drop_scratch >> [report, rehearsal_complete]
+    report >> rehearsal_complete
     for teardown in (drop_scratch, report):
         teardown.as_teardown(on_failure_fail_dagrun=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, ObjectStoragePath
 
+from airflow_migration.assets import REHEARSAL
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.preflight import PreflightOperator
@@ -14,6 +16,7 @@ from airflow_migration.operators.report import report_folder
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun
 from airflow_migration.planning.rehearsal import plan_rehearsal
+from airflow_migration.planning.rehearsal_event import event_of
 from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.planning.report_folders import REHEARSALS
 from airflow_migration.postgres.address import DatabaseAddress
@@ -75,11 +78,20 @@ class RestoreScratchOperator(MigrationOperator):
 
 
 class RehearsalCompleteOperator(MigrationOperator):
-    """Ends a rehearsal in which every step went well."""
+    """Ends a rehearsal in which every step went well, and tells others of it by the asset.
+
+    :param report_task_id: task that has written the report
+    """
+
+    def __init__(self, *, report_task_id: str = "report", **kwargs: Any) -> None:
+        super().__init__(outlets=[REHEARSAL], **kwargs)
+        self.report_task_id = report_task_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        plan = self.plan(context)
-        return self.carry_out(context, lambda: {"run_id": plan.migration_id, "verified": True})
+        path = context["ti"].xcom_pull(task_ids=self.report_task_id)["path"]
+        event = event_of(json.loads(ObjectStoragePath(path).read_text()), path)
+        context["outlet_events"][REHEARSAL].extra = event
+        return self.carry_out(context, lambda: event)
 
 
 class DropScratchOperator(MigrationOperator):
