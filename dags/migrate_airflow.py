@@ -202,6 +202,18 @@ PARAMS = {
         ),
         section="How",
     ),
+    "max_rehearsal_age_days": Param(
+        14,
+        type=["null", "integer"],
+        minimum=0,
+        maximum=36500,
+        title="Age of the last rehearsal",
+        description=(
+            "Days. Preflight warns when the last rehearsal of this source and target is older, did not end well or was"
+            " never made. Empty: it does not."
+        ),
+        section="How",
+    ),
     "fence_source": Param(
         True,
         type="boolean",
@@ -244,7 +256,7 @@ with DAG(
     preflight = PreflightOperator(task_id="preflight", execution_timeout=timedelta(hours=1))
     approve_plan = ApprovePlanOperator(
         task_id="approve_plan",
-        subject="Migrate Airflow: approve the plan of {{ run_id }}",
+        subject="{{ ti.xcom_pull(task_ids='preflight', key='approval_subject') }}",
         body="{{ ti.xcom_pull(task_ids='preflight', key='plan_in_words') }}",
         execution_timeout=None,
     )

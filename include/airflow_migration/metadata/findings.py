@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 EXAMPLES = 10
 """Most keys of rows in one finding."""
 
 Severity = Literal["ok", "info", "warning", "blocker"]
+SEVERITIES: tuple[str, ...] = get_args(Severity)
+"""From the lightest to the worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

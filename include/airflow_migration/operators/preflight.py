@@ -9,9 +9,13 @@ from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import MigrationError, PreflightError
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.operators.records import earlier_runs
+from airflow_migration.planning import approval_text
+from airflow_migration.planning.last_rehearsal import consult
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun, make_plan
+from airflow_migration.planning.run_records import pair_of
 from airflow_migration.planning.samples import is_asked
 from airflow_migration.settings import settings
 from airflow_migration.steps.migration import build_runtime
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 WORDS_KEY = "plan_in_words"
+SUBJECT_KEY = "approval_subject"
 FINDINGS_KEY = "findings"
 """What a preflight has found that ended with a blocker; otherwise that is in the plan."""
 
@@ -27,7 +32,8 @@ FINDINGS_KEY = "findings"
 class PreflightOperator(MigrationOperator):
     """Makes the plan of the run from its params, and gets ready the releases that it needs.
 
-    Nothing of source and target is changed. XCom ``plan_in_words`` is the plan as Markdown.
+    Nothing of source and target is changed. XCom ``plan_in_words`` is the plan as Markdown, with
+    what rehearsals have said of it, and ``approval_subject`` the same in one line.
 
     :param migration_id: id of the migration, templated
     """
@@ -62,7 +68,9 @@ class PreflightOperator(MigrationOperator):
             dumps_path=settings().dumps_path,
         )
         self.prepare(plan, target)
-        context["ti"].xcom_push(key=WORDS_KEY, value=plan.in_words())
+        plan = self._consult(plan)
+        context["ti"].xcom_push(key=WORDS_KEY, value=approval_text.body(plan))
+        context["ti"].xcom_push(key=SUBJECT_KEY, value=approval_text.subject(plan))
         return plan
 
     def prepare(self, plan: Plan, target: Deployment) -> None:
@@ -72,3 +80,11 @@ class PreflightOperator(MigrationOperator):
         target_itself = [plan.target_release] if is_asked(plan.target_release) else []
         for release in dict.fromkeys([*(hop.release for hop in plan.hops), *target_itself]):
             runtime.prepare(release, self.listen)
+
+    def _consult(self, plan: Plan) -> Plan:
+        """Add what rehearsals have said of it."""
+        earlier = earlier_runs(settings().reports_path, pair_of(plan.to_json()), self.listen)
+        consulted = consult(plan, rehearsals=earlier.rehearsals, migrations=earlier.migrations)
+        for finding in consulted.findings[len(plan.findings) :]:
+            self.listen(f"{finding.severity}: {finding.summary}")
+        return consulted

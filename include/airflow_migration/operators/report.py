@@ -13,9 +13,12 @@ from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
+from airflow_migration.operators.records import earlier_runs, keep_record
+from airflow_migration.planning.rehearsal_report import look_back
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
 from airflow_migration.planning.report_folders import REHEARSALS, folder_name
 from airflow_migration.planning.report_page import page_of
+from airflow_migration.planning.run_records import pair_of
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
@@ -69,7 +72,9 @@ class ReportOperator(MigrationOperator):
             errors={name: error for name, error in errors.items() if error},
             complete=bool(steps.get(self.last_task_id)),
         )
+        self._look_back(report)
         path = write_report(report, *FOLDERS[self.kind], self.migration_id)
+        keep_record(settings().reports_path, report)
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
         return {
             "path": str(path),
@@ -78,6 +83,14 @@ class ReportOperator(MigrationOperator):
             "verified": report["verified"],
             "downtime": report["downtime"],
         }
+
+    def _look_back(self, report: dict[str, Any]) -> None:
+        """A rehearsal's report says what is new since the one before, and how long the cut-over would take."""
+        if self.kind == REHEARSAL and report["plan"]:
+            earlier = earlier_runs(settings().reports_path, pair_of(report["plan"]), self.listen, but=report["run_id"])
+            report |= look_back(report, rehearsals=earlier.rehearsals, migrations=earlier.migrations)
+            for sentence in (report["comparison"] or {"words": ()})["words"]:
+                self.log.info("%s", sentence)
 
 
 def reported_run(context: Context, kind: Literal["migration", "rehearsal", "roll_back"]) -> ReportedRun:

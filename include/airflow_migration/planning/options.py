@@ -35,6 +35,7 @@ class Options:
     :param repairs: ``safe``, ``all``, or ids of the repairs that may run
     :param drain_timeout: seconds
     :param unpause: ``previously_active``, ``none``, or DAG ids
+    :param max_rehearsal_age_days: when the last rehearsal is older, preflight warns; None does not ask for one
     """
 
     source_conn_id: str = "migration_source"
@@ -52,6 +53,7 @@ class Options:
     require_approval: bool = True
     unpause: str | tuple[str, ...] = PREVIOUSLY_ACTIVE
     fence_source: bool = True
+    max_rehearsal_age_days: int | None = 14
 
     @classmethod
     def params(cls) -> frozenset[str]:
@@ -75,7 +77,8 @@ class Options:
         options._require("transfer", TRANSFERS)
         options._require("fernet", FERNET)
         options._require("cron_timetable", cron_timetables.CHOICES)
-        options._require_days()
+        options._require_days("history_days", "all history")
+        options._require_days("max_rehearsal_age_days", "no warning")
         options._require_tables()
         allowed(options.repairs)
         options._require("on_drain_timeout", ("fail", "proceed"))
@@ -83,13 +86,13 @@ class Options:
             options._require("unpause", (PREVIOUSLY_ACTIVE, "none"))
         return options
 
-    def _require_days(self) -> None:
-        days = self.history_days
+    def _require_days(self, name: str, null: str) -> None:
+        days = getattr(self, name)
         if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 0 <= days <= LONGEST):
             raise InvalidInputError(
-                f"history_days is {days!r}",
+                f"{name} is {days!r}",
                 where="params of the run",
-                remedy=f"Use a whole number of days from 0 to {LONGEST}, or null for all history",
+                remedy=f"Use a whole number of days from 0 to {LONGEST}, or null for {null}",
             )
 
     def _require_tables(self) -> None:

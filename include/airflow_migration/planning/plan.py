@@ -1,8 +1,8 @@
-"""Everything that a migration has decided before it touches anything, as plain JSON and in words."""
+"""Everything that a migration has decided before it touches anything, as plain JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,24 +10,13 @@ from typing import Any
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.staying import NOTHING, Staying
 from airflow_migration.metadata.table_choice import TableChoice
-from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.hops import Hop
-from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
 from airflow_migration.planning.options import LISTS, Options
 from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.postgres.databases import derived_name
-from airflow_migration.progress import amount
 
 CLONE = "clone"
 DUMP = "dump"
-_KEY_SENTENCES = {
-    SWAP: "The target gets the source's fernet key.",
-    REENCRYPT: "The encrypted values of the working database are rewritten with the target's fernet key.",
-    KEEP: "The target keeps its fernet key, and no value is rewritten.",
-}
-_HISTORY_SENTENCE = (
-    "Runs before {} are taken out of it, with all that hangs on them; unfinished runs and each DAG's last ones stay in."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +38,8 @@ class Plan:
     :param history_cutoff: runs before this moment (ISO 8601) stay behind; None where all travel
     :param settings: settings that the target needs and does not have, as environment variables
     :param tables: which of them travel; None where the whole database does
+    :param last_rehearsal: of this source and target, as `last_rehearsal.consult` tells it; None where there is none
+    :param prediction: of the downtime, as `predict_downtime` makes it; None where nothing has measured it
     """
 
     migration_id: str
@@ -79,6 +70,8 @@ class Plan:
     users_schema: str | None = None
     target_cluster: str | None = None
     tables: TableChoice | None = None
+    last_rehearsal: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
 
     @property
     def needs_dump(self) -> bool:
@@ -137,85 +130,6 @@ class Plan:
         if values.get("tables") is not None:
             values["tables"] = TableChoice.from_json(values["tables"])
         return cls(**values)
-
-    def in_words(self) -> str:
-        """The plan as Markdown, for the person who approves it."""
-        lines = [
-            f"**Source** {self.source_release}: database `{self.source_database}` on {self.source_server},"
-            f" {amount(self.source_size, 'bytes')}.",
-            f"**Target** {self.target_release}: database `{self.target_database}` on {self.target_server}.",
-            "",
-            "What will happen:",
-            "",
-            *(f"{number}. {sentence}" for number, sentence in enumerate(self._sentences(), 1)),
-            "",
-            "What was found:",
-            "",
-            *(f"- {_in_words(finding)}" for finding in self.findings if finding.severity != "ok"),
-        ]
-        return "\n".join(lines)
-
-    def _naming(self) -> str:
-        if self.cron_data_intervals:
-            return "logical dates keep the meaning that they had on the source"
-        return "a cron's runs are named for the moment at which they start"
-
-    def _copying(self) -> Iterator[str]:
-        if self.tables is not None:
-            names = ", ".join(self.tables.travel)
-            yield f"{len(self.tables.travel)} table(s) of the clone are dumped, rows only: {names}."
-            yield "The target's processes are brought to rest."
-            yield (
-                f"In `{self.target_database}` the target's own rows of these tables are kept in schema"
-                " `airflow_migration`, and the dumped rows take their place. No other table is touched."
-            )
-            return
-        if self.needs_dump:
-            yield f"The clone is dumped{' as a backup' if self.transfer == CLONE else ''}."
-        way = "by template clone" if self.transfer == CLONE else "by pg_dump and pg_restore"
-        yield f"The working database `{self.working_database}` is made {way}."
-
-    def _sentences(self) -> list[str]:
-        options = self.options
-        path = " → ".join([self.source_release, *(hop.release for hop in self.hops)])
-        sentences = [
-            f"All DAGs of the source are paused ({self.active_dags} are active now; they are remembered).",
-            f"Running tasks may end: {self.in_flight} are in flight now; the wait is at most"
-            f" {options.drain_timeout} s, then the run will {options.on_drain_timeout}.",
-            f"The source is cloned to `{self.frozen_database}`; its sessions are ended for that moment.",
-            *self._copying(),
-            *([_HISTORY_SENTENCE.format(self.history_cutoff)] if self.history_cutoff else []),
-            _KEY_SENTENCES[self.fernet],
-            f"The database is repaired and upgraded: {path}." if self.hops else "No upgrade is needed.",
-            "What keeps the target's scheduler from going on is mended.",
-            "Both copies are compared; any unexplained difference stops here.",
-        ]
-        if options.fence_source:
-            sentences.append("The source's database becomes read-only.")
-        if self.set_aside_as:
-            sentences.append(f"The target's fresh database is set aside as `{self.set_aside_as}`.")
-        if self.in_place:
-            sentences.append("The target is started again.")
-        else:
-            sentences.append(f"The working database becomes `{self.target_database}`, and the target is restarted.")
-        if self.settings:
-            setting = f"{IN_WORDS} = {self.cron_data_intervals}"
-            sentences.append(f"Before that the target gets `{setting}`: {self._naming()}.")
-        elif self.cron_data_intervals is False:
-            sentences.append(f"On the target {self._naming()}.")
-        if options.unpause == "none":
-            sentences.append("No DAG is unpaused.")
-        elif isinstance(options.unpause, tuple):
-            sentences.append(f"These DAGs are unpaused: {', '.join(options.unpause)}.")
-        else:
-            sentences.append("Exactly the DAGs that were active are unpaused.")
-        return sentences
-
-
-def _in_words(finding: Finding) -> str:
-    met = f" (upgrade to {' and '.join(finding.hops)})" if finding.hops else ""
-    done = f". {finding.remedy}" if finding.repair else ""
-    return f"*{finding.severity}*: {finding.summary}{met}{done}"
 
 
 def chosen_names(plan: Plan) -> dict[str, object]:

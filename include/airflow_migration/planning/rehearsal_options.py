@@ -21,6 +21,7 @@ OF_THE_CUT_OVER = frozenset(
         "require_approval",
         "unpause",
         "fence_source",
+        "max_rehearsal_age_days",
     }
 )
 """Params of ``migrate_airflow`` that mean nothing to a rehearsal; their defaults are the plan's."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from tests.unit.planning.rehearsed import steps_of
 
-from airflow_migration.operators.preflight import FINDINGS_KEY, WORDS_KEY, PreflightOperator
+from airflow_migration.operators.preflight import FINDINGS_KEY, SUBJECT_KEY, WORDS_KEY, PreflightOperator
+from airflow_migration.operators.report import ReportOperator
+from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.report import REHEARSAL
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 
@@ -58,6 +64,45 @@ def test_a_good_plan_is_in_xcom_and_in_words(deployments: Any, new_run: Any, pre
     assert [hop["release"] for hop in plan["hops"]] == ["2.11.2", "3.3.2"]
     assert plan["transfer"] == "clone"
     assert plan["working_database"] in run.task.xcom_pull(task_ids="preflight", key=WORDS_KEY)
+
+
+def test_a_rehearsal_s_report_is_compared_with_the_one_before_and_told_by_the_next_preflight(
+    deployments: Any, new_run: Any, preflight: PreflightOperator
+) -> None:
+    deployments()
+    first = new_run().execute(preflight)["result"]
+    assert _of_rehearsals(first)["severity"] == "warning"
+    assert first["prediction"] is None
+    _rehearse(new_run(run_id="week 1"), first, days_ago=8)
+    made = _rehearse(new_run(run_id="week 2"), first, days_ago=1, upgrade_2=100.0)
+    assert made["comparison"]["run_id"] == "week 1"
+    assert any("upgrade_2" in sentence for sentence in made["comparison"]["words"])
+    run = new_run()
+    plan = run.execute(preflight)["result"]
+    found = _of_rehearsals(plan)
+    assert found["severity"] == "info"
+    assert "week 2" in found["summary"]
+    assert plan["prediction"]["based_on"] == ["week 2", "week 1"]
+    assert "about" in run.task.xcom_pull(task_ids="preflight", key=SUBJECT_KEY)
+    assert "week 2" in run.task.xcom_pull(task_ids="preflight", key=WORDS_KEY)
+
+
+def _of_rehearsals(plan: dict[str, Any]) -> dict[str, Any]:
+    (found,) = (each for each in plan["findings"] if each["check"] == "rehearsal")
+    return dict(found)
+
+
+def _rehearse(run: Any, plan: dict[str, Any], *, days_ago: int, **seconds: float) -> dict[str, Any]:
+    """The report of a rehearsal whose tasks have left what they leave."""
+    run.start_date = datetime.now(timezone.utc) - timedelta(days=days_ago)
+    steps = steps_of(REHEARSAL, Plan.from_json(plan), run.start_date, changed=seconds)
+    steps["preflight"] = {"started": "", "finished": "", "seconds": 1.0, "result": plan}
+    for name, step in steps.items():
+        run.task.xcoms[name, "return_value"] = step
+    report = ReportOperator(task_id="report", kind="rehearsal", step_task_ids=list(steps), last_task_id="verify")
+    made: dict[str, Any] = json.loads(Path(run.execute(report)["path"]).read_text())
+    assert (made["kind"], made["verified"]) == ("rehearsal", True)
+    return made
 
 
 def _refuse(run: Any, preflight: PreflightOperator, *named: str) -> None:

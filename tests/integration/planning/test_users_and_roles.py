@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.planning.approval_text import body
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.report import MIGRATION, ReportedRun, build_report
 from airflow_migration.planning.users_and_roles import FAB, USERS_AND_ROLES, USERS_WITHOUT_ROLES
@@ -67,7 +68,7 @@ def test_users_who_cannot_log_in_are_named_with_the_remedy(
     assert manager in found.summary
     assert FAB in found.remedy
     assert len(told(plan)) == 1
-    assert found.summary in plan.in_words()
+    assert found.summary in body(plan)
 
 
 @pytest.mark.parametrize(

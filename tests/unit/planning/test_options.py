@@ -36,6 +36,7 @@ def test_every_param_is_taken() -> None:
         "require_approval": False,
         "unpause": "none",
         "fence_source": False,
+        "max_rehearsal_age_days": 30,
     }
     assert set(params) == set(Options.__dataclass_fields__)
     assert asdict(read(**params)) == params
@@ -106,6 +107,8 @@ def test_an_unknown_param_is_refused_and_named(name: str) -> None:
         ("history_days", "7"),
         ("history_days", True),
         ("history_days", 40_000),
+        ("max_rehearsal_age_days", -1),
+        ("max_rehearsal_age_days", "14"),
         ("repairs", "none"),
         ("repairs", None),
         ("repairs", ["no_such_repair"]),

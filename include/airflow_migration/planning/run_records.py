@@ -1,0 +1,263 @@
+"""Keep of each rehearsal and migration what later ones are compared with, so that no whole report is read for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import Any, Protocol
+
+from airflow_migration.metadata.findings import SEVERITIES
+from airflow_migration.planning.report import PAUSE, REHEARSAL, UNPAUSE, VERIFY
+from airflow_migration.progress import Listener
+
+COPY, CLONE_TASK, RESTORE = "copy_source", "clone_database", "restore_database"
+_SUFFIX = ".json"
+
+
+class RecordShelf(Protocol):
+    """Where the records of one kind of run are kept: one small text each."""
+
+    def names(self) -> Iterable[str]:
+        """Of all that is there; one call, whose answer is small."""
+
+    def read(self, name: str) -> str:
+        """One of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedFinding:
+    """What the findings of one check come to; those in order are left out.
+
+    :param severity: the worst of them
+    :param count: of all together
+    """
+
+    check: str
+    severity: str
+    count: int
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRevision:
+    """:param release: whose upgrade applied it"""
+
+    release: str
+    revision: str
+    title: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A source and a target, by server and database: connections may be renamed, and point elsewhere tomorrow."""
+
+    source: str
+    target: str
+
+    @property
+    def digest(self) -> str:
+        return _digest(f"{self.source} {self.target}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What one run has measured.
+
+    :param kind: ``migration`` or ``rehearsal``
+    :param options: those params of the run that change what is done or how long it takes
+    :param source_bytes: size of the source's database
+    :param template_bytes: size of the copy by CREATE DATABASE … TEMPLATE; 0 where none was made
+    :param template_seconds: of that copy
+    :param history_seconds: of leaving old history behind
+    :param steps: task id → seconds of each that has ended
+    :param between: mean seconds from a task's end to the next one's start, which the control Airflow takes
+    :param downtime: seconds, of a migration; None before its end
+    :param predicted: ``seconds``, ``low``, ``high`` that this run has told; None where it could not
+    """
+
+    kind: str
+    run_id: str
+    started: str
+    finished: str
+    status: str
+    verified: bool
+    source: str
+    target: str
+    source_release: str
+    target_release: str
+    transfer: str
+    options: dict[str, Any]
+    source_bytes: int
+    findings: tuple[RecordedFinding, ...]
+    steps: dict[str, float]
+    revisions: tuple[RecordedRevision, ...] = ()
+    template_bytes: int = 0
+    template_seconds: float = 0.0
+    history_seconds: float = 0.0
+    between: float = 0.0
+    downtime: float | None = None
+    predicted: dict[str, Any] | None = None
+
+    @property
+    def pair(self) -> Pair:
+        return Pair(source=self.source, target=self.target)
+
+    @property
+    def history_days(self) -> int | None:
+        days: int | None = self.options.get("history_days")
+        return days
+
+    @property
+    def name(self) -> str:
+        """Sorts by the run's start, tells the pair without being read, and is the same when it is written again."""
+        begun = datetime.fromisoformat(self.started).astimezone(timezone.utc)
+        return f"{begun:%Y%m%dT%H%M%S.%fZ}-{self.pair.digest}-{_digest(self.run_id)}{_SUFFIX}"
+
+    def counts(self) -> dict[str, int]:
+        """How many findings of each severity."""
+        return {
+            severity: sum(finding.severity == severity for finding in self.findings)
+            for severity in SEVERITIES
+            if severity != "ok"
+        }
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> RunRecord:
+        """:raises ValueError: it is no record, or one of a release of ours that kept something else"""
+        try:
+            data = json.loads(text)
+            known = {each.name for each in fields(cls)}
+            values = {name: value for name, value in data.items() if name in known}
+            values["findings"] = tuple(RecordedFinding(**each) for each in values["findings"])
+            values["revisions"] = tuple(RecordedRevision(**each) for each in values["revisions"])
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError) as err:
+            raise ValueError(str(err)) from err
+
+
+def read_records(
+    shelf: RecordShelf, *, limit: int, listener: Listener, pair: Pair | None = None, but: str | None = None
+) -> tuple[RunRecord, ...]:
+    """The newest records first; only these are read, however many there are.
+
+    :param limit: at most so many
+    :param pair: only of this source and target
+    :param but: run id whose own record is left out
+    """
+    names = (name for name in sorted(shelf.names(), reverse=True) if name.endswith(_SUFFIX))
+    found: list[RunRecord] = []
+    for name in names:
+        if len(found) == limit:
+            break
+        if pair is not None and f"-{pair.digest}-" not in name:
+            continue
+        if but is not None and name.endswith(f"-{_digest(but)}{_SUFFIX}"):
+            continue
+        try:
+            found.append(RunRecord.from_text(shelf.read(name)))
+        except ValueError as err:
+            listener(f"The record {name} cannot be read and is left out: {err}")
+    return tuple(found)
+
+
+def pair_of(plan: Mapping[str, Any]) -> Pair:
+    """:param plan: as JSON"""
+    ends = {
+        end: f"{str(plan[f'{end}_server']).partition(' ')[0]}/{plan[f'{end}_database']}" for end in ("source", "target")
+    }
+    return Pair(**ends)
+
+
+def record_of(report: Mapping[str, Any]) -> RunRecord | None:
+    """What is kept of a report; None of one without a plan, which tells nothing."""
+    plan = report["plan"]
+    if not plan:
+        return None
+    pair = pair_of(plan)
+    done = {step["task_id"]: step for step in report["steps"] if step.get("result")}
+    downtime = report.get("downtime")
+    told = report.get("prediction") or plan.get("prediction")
+    return RunRecord(
+        **{name: report[name] for name in ("kind", "run_id", "started", "finished", "status", "verified")},
+        source=pair.source,
+        target=pair.target,
+        **{name: plan[name] for name in ("source_release", "target_release", "transfer")},
+        options=_options(plan),
+        source_bytes=plan["source_size"],
+        findings=group_findings(report["findings"]),
+        steps={name: step["seconds"] for name, step in done.items()},
+        revisions=tuple(_revisions(done)),
+        **_template(done, report["kind"]),
+        history_seconds=((done.get(RESTORE) or {"result": {}})["result"].get("history") or {}).get("seconds", 0.0),
+        between=_between(report),
+        downtime=downtime["seconds"] if downtime else None,
+        predicted={name: told[name] for name in ("seconds", "low", "high")} if told else None,
+    )
+
+
+def _options(plan: Mapping[str, Any]) -> dict[str, Any]:
+    asked = plan["options"]
+    repairs = asked.get("repairs")
+    return {
+        "history_days": asked.get("history_days"),
+        "fernet": plan["fernet"],
+        "repairs": repairs if isinstance(repairs, str) else list(repairs or ()),
+    }
+
+
+def group_findings(findings: Iterable[Mapping[str, Any]]) -> tuple[RecordedFinding, ...]:
+    """:param findings: as JSON"""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in findings:
+        if finding["severity"] != "ok":
+            groups.setdefault(finding["check"], []).append(finding)
+    return tuple(
+        RecordedFinding(
+            check=check,
+            severity=max((each["severity"] for each in group), key=SEVERITIES.index),
+            count=sum(each["count"] for each in group),
+            summary="; ".join(each["summary"] for each in group),
+        )
+        for check, group in groups.items()
+    )
+
+
+def _revisions(done: Mapping[str, Mapping[str, Any]]) -> Iterator[RecordedRevision]:
+    for name, step in done.items():
+        if name.startswith("upgrade_"):
+            for each in step["result"]["revisions"]:
+                yield RecordedRevision(release=step["result"]["release"], **each)
+
+
+def _template(done: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Any]:
+    """Of the copy by template: a rehearsal's second one, a migration's first."""
+    step = done.get(RESTORE if kind == REHEARSAL else CLONE_TASK)
+    if step is None or step["result"]["reused"]:
+        return {}
+    return {"template_bytes": step["result"]["bytes"], "template_seconds": step["result"]["seconds"]}
+
+
+def _between(report: Mapping[str, Any]) -> float:
+    """Over the tasks that every run of its kind has, one after the other; the first only starts the clock."""
+    first, last = (COPY, VERIFY) if report["kind"] == REHEARSAL else (PAUSE, UNPAUSE)
+    steps: Sequence[Mapping[str, Any]] = report["steps"]
+    names = [step["task_id"] for step in steps]
+    if first not in names or last not in names:
+        return 0.0
+    chain = steps[names.index(first) : names.index(last) + 1]
+    if len(chain) < 2 or not (chain[0].get("started") and chain[-1].get("finished")):
+        return 0.0
+    whole = datetime.fromisoformat(chain[-1]["finished"]) - datetime.fromisoformat(chain[0]["started"])
+    busy = sum(float(step.get("seconds", 0.0)) for step in chain)
+    return round(max(0.0, whole.total_seconds() - busy) / (len(chain) - 1), 3)
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12]
