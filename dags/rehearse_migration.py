@@ -14,6 +14,7 @@ paused, shut out or waited for; nothing of the target is changed. Unpause this D
 | `repair_n`, `upgrade_n` | repairs what a hop would stumble over, runs that release's own upgrade | scratch server |
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | scratch server |
 | `verify` | compares both scratch databases | scratch server |
+| `check_dag_files` | imports the DAG files with the target release's parser, if they can be read here | nothing else |
 | `drop_scratch` | drops both, whatever happened | scratch server |
 | `report` | writes `report.json` and `report.html`, also when something failed | |
 | `rehearsal_complete` | all went well: asset `airflow_migration/rehearsal` has a new event with the figures | |
@@ -30,6 +31,7 @@ import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
 from airflow_migration.metadata.repairs.registry import REPAIRS
+from airflow_migration.operators.files import CheckDagFilesOperator
 from airflow_migration.operators.rehearsal import (
     CopySourceOperator,
     DropScratchOperator,
@@ -135,6 +137,26 @@ PARAMS = {
         description="As of the migration.",
         section="How",
     ),
+    "dags_folder": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        title="DAGs folder",
+        description=(
+            "Where this Airflow can read the DAG files, which the target release's own parser then imports. Their code"
+            " runs, away from every database. Empty: extra dags_folder of the target connection; without it no file"
+            " is checked."
+        ),
+        section="DAG files",
+    ),
+    "dag_parse_timeout": Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        title="Seconds for a DAG file",
+        description="Files that take longer are named first. Empty: the target's [core] dagbag_import_timeout.",
+        section="DAG files",
+    ),
     "max_source_load": Param(
         8,
         type="integer",
@@ -199,17 +221,20 @@ with DAG(
         preflight, copy_source, restore_database, swap_fernet_key, *hops, mend_schedules, verify,
     ]  # fmt: skip
     chain(*runbook, rehearsal_complete)
+    checks = [CheckDagFilesOperator(task_id="check_dag_files", execution_timeout=timedelta(hours=1))]
+    preflight >> checks >> rehearsal_complete
 
     drop_scratch = DropScratchOperator(task_id="drop_scratch", execution_timeout=timedelta(hours=1))
     report = ReportOperator(
         task_id="report",
         kind="rehearsal",
-        step_task_ids=[task.task_id for task in runbook],
+        step_task_ids=[task.task_id for task in (*runbook, *checks)],
         last_task_id="verify",
         execution_timeout=timedelta(minutes=15),
     )
     # They run whatever happened, and their own failure fails the run.
     verify >> drop_scratch >> [report, rehearsal_complete]
     report >> rehearsal_complete
+    checks >> report
     for teardown in (drop_scratch, report):
         teardown.as_teardown(on_failure_fail_dagrun=True)

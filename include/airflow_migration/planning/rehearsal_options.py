@@ -34,11 +34,15 @@ class RehearsalOptions(Options):
     :param scratch_conn_id: connection to the server for the scratch databases; None is the target's
     :param max_source_load: active sessions of others on the source's server above which copying slows down
     :param jobs: sessions that copy at most
+    :param dags_folder: where DAG files can be read; None takes the target connection's
+    :param dag_parse_timeout: seconds for each DAG file; None gives it what the target would
     """
 
     scratch_conn_id: str | None = None
     max_source_load: int = 8
     jobs: int = 2
+    dags_folder: str | None = None
+    dag_parse_timeout: float | None = None
 
     @classmethod
     def params(cls) -> frozenset[str]:
@@ -60,7 +64,17 @@ class RehearsalOptions(Options):
                 raise InvalidInputError(
                     f"{name} is {value!r}", where="params of the run", remedy=f"Use a whole number from {least} on"
                 )
+        options._require_timeout()
         return options
+
+    def _require_timeout(self) -> None:
+        value = self.dag_parse_timeout
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise InvalidInputError(
+                f"dag_parse_timeout is {value!r}",
+                where="params of the run",
+                remedy="Use a number of seconds above 0, or null for the target's own dagbag_import_timeout",
+            )
 
     @property
     def scratch(self) -> str:

@@ -17,6 +17,8 @@ ROLL_BACK: Literal["roll_back"] = "roll_back"
 PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
 KEY = "swap_fernet_key"
 """Clears what no key reads, before the first hop."""
+FILE_CHECKS = {"check_dag_files": "dag_files"}
+"""Task of a rehearsal → what the report calls its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ def build_report(
     verification = (done.get(VERIFY) or {}).get("result")
     verified = bool(verification and verification["verified"])
     measured = downtime(done)
+    files = {key: (done.get(name) or {}).get("result") for name, key in FILE_CHECKS.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
@@ -68,9 +71,16 @@ def build_report(
         "rehearsal": plan.get("last_rehearsal") if plan else None,
         "prediction_and_truth": prediction_and_truth(plan, measured),
         "plan": plan,
-        "findings": list(plan["findings"] if plan else blocked_by),
+        "findings": [
+            *(plan["findings"] if plan else blocked_by),
+            *(finding for result in files.values() if result for finding in result["findings"]),
+        ],
+        # What was found in files has a place of its own.
         "steps": [
-            {"task_id": name, **(done.get(name) or {"result": None}), "error": errors.get(name)} for name in steps
+            {"task_id": name, **(done.get(name) or {"result": None})}
+            | ({"result": None} if name in FILE_CHECKS else {})
+            | {"error": errors.get(name)}
+            for name in steps
         ],
         "repairs": [
             {"before_hop": "1" if name == KEY else name.removeprefix("repair_")} | dict(each)
@@ -80,6 +90,7 @@ def build_report(
         ],
         "ledger": list((verification or {}).get("ledger", ())),
         "verification": verification,
+        **files,
         "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),
         "left_to_do": [*left_to_do(done), *_left_of_users(plan)],
     }

@@ -43,7 +43,7 @@ def main() -> int:
     The request: ``folder``; ``timeout`` for one file, None for the target's; ``import_timeout``, the target's own, None
     for the release's; ``deadline`` for all; ``jobs`` at a time.
     """
-    request = json.loads(sys.argv[1])
+    request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     folder = request["folder"]
     sys.path.append(folder)
     bag, paths = open_bag(folder), sorted(list_files(folder))

@@ -153,15 +153,18 @@ class VenvRuntime:
 
         Its home, its temporary files and what it takes for a metadata database are a folder that is gone afterwards.
 
-        :param request: free of secrets; the script finds it as JSON in its first argument
+        :param request: the script finds it as JSON in the file that its first argument names
         :param on_line: called with each line that it prints
         :returns: its exit code
         """
         wanted = find_release(release)
         python = self.prepare(release, lambda _: None) / "bin" / "python"
         with own_home() as home:
+            asked = home / "request.json"
+            asked.touch(0o600)
+            asked.write_text(json.dumps(request), "utf-8")
             client = self._begin(Client(f"{script.stem} with Airflow {wanted}", script_environment(wanted, home)))
-            return client.run([python, script, json.dumps(request)], on_line, directory=home, check=False)
+            return client.run([python, script, asked], on_line, directory=home, check=False)
 
     def clear(self, address: DatabaseAddress, listener: Listener) -> None:
         """Nothing: such a process ends with its session, and the next command removes its temporary home."""

@@ -22,13 +22,39 @@ from airflow_migration.planning.dag_files import (
     judge_file,
     name_replacements,
 )
+from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.runtimes import parse_dag_files
 from airflow_migration.runtimes.runtime import Runtime
 from airflow_migration.runtimes.venv import VenvRuntime
+from airflow_migration.steps.migration import Migration
 
 DEADLINE = 1800.0
 """Seconds for all files together."""
+
+
+def folder_of(migration: Migration) -> str | None:
+    """Where the DAG files of a rehearsal are; None where nobody has said so."""
+    return _options(migration).dags_folder or migration.target.dags_folder
+
+
+def check_folder(migration: Migration, listener: Listener) -> DagFilesResult:
+    """Check the DAG files of a rehearsal with its target's release."""
+    folder = folder_of(migration)
+    assert folder is not None
+    return check_dag_files(
+        migration.runtime(),
+        release=migration.plan.target_release,
+        folder=folder,
+        timeout=_options(migration).dag_parse_timeout,
+        import_timeout=None,
+        listener=listener,
+    )
+
+
+def _options(migration: Migration) -> RehearsalOptions:
+    assert isinstance(migration.plan.options, RehearsalOptions)
+    return migration.plan.options
 
 
 def check_dag_files(

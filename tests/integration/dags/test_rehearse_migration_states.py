@@ -27,6 +27,7 @@ RUNBOOK = [
     "verify",
     "rehearsal_complete",
 ]
+CHECKS = ["check_dag_files"]
 TEARDOWNS = ["drop_scratch", "report"]
 SKIPPED = ("repair_2", "upgrade_2", "repair_3", "upgrade_3")
 
@@ -37,7 +38,7 @@ def dag(serialized_dag: Callable[[str], SerializedDAG]) -> SerializedDAG:
 
 
 def test_the_test_knows_every_task(dag: SerializedDAG) -> None:
-    assert {*RUNBOOK, *TEARDOWNS} <= set(dag.task_ids)
+    assert {*RUNBOOK, *CHECKS, *TEARDOWNS} <= set(dag.task_ids)
 
 
 def test_one_runs_at_a_time_and_none_before_somebody_wants_it(dag: SerializedDAG) -> None:
@@ -73,3 +74,17 @@ def test_nothing_dropped_as_nothing_was_made_leaves_the_run_as_it_is(run: Run, d
     state, states = run(dag, {"drop_scratch": "skipped"})
     assert state == "success"
     assert states["report"] == "success"
+
+
+def test_files_that_nobody_has_named_are_not_missed(run: Run, dag: SerializedDAG) -> None:
+    state, states = run(dag, dict.fromkeys(CHECKS, "skipped"))
+    assert state == "success"
+    assert states["rehearsal_complete"] == "success"
+
+
+@pytest.mark.parametrize("failing", CHECKS)
+def test_a_check_of_files_that_fails_ends_nothing_but_the_run(run: Run, dag: SerializedDAG, failing: str) -> None:
+    state, states = run(dag, {failing: "failed"})
+    assert state == "failed"
+    assert [states[name] for name in ("verify", *TEARDOWNS)] == ["success"] * 3
+    assert states["rehearsal_complete"] == "upstream_failed"
