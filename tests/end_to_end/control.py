@@ -55,7 +55,8 @@ class Control:
         :returns: the report that it has written
         """
         before = set(self.reports())
-        output = self._airflow("dags", "test", dag_id, "-c", json.dumps({"require_approval": False} | conf))
+        nobody = {} if dag_id == "rehearse_migration" else {"require_approval": False}
+        output = self._airflow("dags", "test", dag_id, "-c", json.dumps(nobody | conf))
         (path,) = set(self.reports()) - before
         report: dict[str, Any] = json.loads(path.read_text())
         assert report["status"] == "success", output[-6000:]

@@ -1,0 +1,131 @@
+"""A rehearsal by the real DAG, beside a source that is written to by others and only read by us."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+from tests.end_to_end.control import Control
+from tests.end_to_end.test_data_only import connection
+
+from airflow_migration.postgres.address import DatabaseAddress
+from airflow_migration.secret import Secret
+
+ENV_FILE = "AIRFLOW__CORE__FERNET_KEY=b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=\n"
+NEW_RUN = """
+INSERT INTO dag_run SELECT (jsonb_populate_record(d, jsonb_build_object('id', nextval('dag_run_id_seq'),
+       'run_id', 'scheduled__' || clock_timestamp(), 'execution_date', clock_timestamp()))).*
+  FROM dag_run d ORDER BY id LIMIT 1 RETURNING dag_id, run_id
+"""
+NEW_TASK = """
+INSERT INTO task_instance SELECT (jsonb_populate_record(t, jsonb_build_object('run_id', %s::text, 'task_id', 'written',
+       'map_index', -1, 'trigger_id', NULL))).* FROM task_instance t WHERE dag_id = %s ORDER BY run_id LIMIT 1
+"""
+NEW_LOG = "INSERT INTO log (dttm, dag_id, event, owner) VALUES (now(), %s, 'written', 'of the tests')"
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@contextmanager
+def written_to(address: DatabaseAddress) -> Iterator[Callable[[], int]]:
+    """Others insert task instances and logs in a loop, and are kept waiting for a lock for less than a second.
+
+    Gives how many they have written.
+    """
+    stop, errors, written = threading.Event(), list[BaseException](), 0
+    busy = threading.Semaphore(0)
+
+    def write() -> None:
+        nonlocal written
+        try:
+            with address.connect(read_only=False, lock_timeout=1.0) as conn:
+                while not stop.wait(0.05):
+                    ((dag_id, run_id),) = conn.execute(NEW_RUN).fetchall()
+                    conn.execute(NEW_TASK, (run_id, dag_id))
+                    conn.execute(NEW_LOG, (dag_id,))
+                    conn.commit()
+                    written += 1
+                    busy.release()
+        except BaseException as err:
+            errors.append(err)
+            busy.release()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    assert busy.acquire(timeout=60)
+    try:
+        yield lambda: written
+    finally:
+        stop.set()
+        thread.join()
+    assert not errors, errors
+
+
+def reader_of(address: DatabaseAddress) -> DatabaseAddress:
+    """A login that may read a database, and no more."""
+    reader = replace(address, user="reader of the source", password=Secret("never shown"))
+    name = sql.Identifier(reader.user)
+    with address.connect(read_only=False) as conn:
+        conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'never shown'").format(name))
+        for what in ("ALL TABLES", "ALL SEQUENCES"):
+            conn.execute(sql.SQL(f"GRANT SELECT ON {what} IN SCHEMA public TO {{}}").format(name))
+    return reader
+
+
+def databases_of(*servers: DatabaseAddress) -> list[Any]:
+    names = []
+    for server in servers:
+        with server.maintenance().connect() as conn:
+            names.append(conn.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall())
+    return names
+
+
+def objects_of(address: DatabaseAddress) -> list[Any]:
+    with address.connect() as conn:
+        return conn.execute("SELECT oid, relname FROM pg_class WHERE relpersistence = 'p' ORDER BY 1").fetchall()
+
+
+def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
+    corpus: Callable[[str], DatabaseAddress],
+    newer_server: DatabaseAddress,
+    load_database: Callable[[DatabaseAddress, str], None],
+    fernet_key: Secret,
+    control_database: Path,
+    tmp_path: Path,
+) -> None:
+    source = corpus("2.10.5")
+    target = newer_server.on("airflow")
+    with newer_server.connect(read_only=False, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE airflow TEMPLATE template0")
+    load_database(target, "3.3.2")
+    env_file = tmp_path / "airflow.env"
+    env_file.write_text(ENV_FILE)
+    control = Control(
+        tmp_path,
+        control_database,
+        migration_source=connection(reader_of(source), secret_fernet_key=fernet_key.reveal()),
+        migration_target=connection(target, control={"kind": "env_file", "path": str(env_file)}),
+    )
+    before = databases_of(source, target), objects_of(source)
+    with written_to(source) as written:
+        begun = written()
+        report = control.run("rehearse_migration", history_days=20000)
+        assert written() > begun
+    assert report["kind"] == "rehearsal"
+    assert report["verified"]
+    assert [hop["release"] for hop in report["plan"]["hops"]] == ["3.3.2"]
+    blockers = {finding["check"] for finding in report["findings"] if finding["severity"] == "blocker"}
+    assert blockers == {"target_database", "privileges"}
+    ledger = {entry["table"]: entry for entry in report["ledger"]}
+    assert ledger["task_instance"]["rows_in"] == ledger["task_instance"]["rows_out"] > 0
+
+    assert (databases_of(source, target), objects_of(source)) == before
+    assert env_file.read_text() == ENV_FILE
+    assert not list((tmp_path / "reports").rglob("scratch.json"))
+    assert [path.relative_to(tmp_path / "reports").parts[0] for path in control.reports()] == ["rehearsals"]
