@@ -10,6 +10,7 @@ from airflow_migration.planning import history, last_rehearsal
 from airflow_migration.planning.cron_timetables import IN_WORDS
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP
 from airflow_migration.planning.plan import CLONE, Plan
+from airflow_migration.planning.report_page.figures import duration, span
 from airflow_migration.planning.users_and_roles import USERS_AND_ROLES, USERS_WITHOUT_ROLES
 from airflow_migration.progress import amount
 
@@ -69,13 +70,6 @@ def is_lost(finding: Finding) -> bool:
     return finding.severity != "ok" and (finding.check.endswith(LOST) or finding.check in NOT_CARRIED)
 
 
-def duration(seconds: float) -> str:
-    """For people, to two figures or so."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _section(
     title: str, sentences: Iterable[str], line: Callable[[int, str], str] = lambda _, sentence: f"- {sentence}"
 ) -> list[str]:
@@ -94,15 +88,11 @@ def _pausing(plan: Plan) -> Iterator[str]:
     if told is None:
         yield "How long it takes after that is not known: no rehearsal of this source and target has measured it."
         return
-    yield _range("After that the downtime is predicted to be", told) + f", by {len(told['based_on'])} rehearsal(s)."
+    yield f"After that the downtime is predicted to be {span(told)}, by {len(told['based_on'])} rehearsal(s)."
     longest = sorted(told["parts"], key=lambda part: -part["seconds"])[:LARGEST]
     yield "Most of it: " + ", ".join(f"{part['step']} {duration(part['seconds'])}" for part in longest) + "."
     for choice in told.get("choices", ()):
-        yield _range(f"With {_choice(choice, plan)} it would be", choice) + "."
-
-
-def _range(start: str, told: Mapping[str, Any]) -> str:
-    return f"{start} {duration(told['seconds'])} ({duration(told['low'])} to {duration(told['high'])})"
+        yield f"With {_choice(choice, plan)} it would be {span(choice)}."
 
 
 def _choice(choice: Mapping[str, Any], plan: Plan) -> str:

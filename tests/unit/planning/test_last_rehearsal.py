@@ -11,10 +11,11 @@ import pytest
 from tests.unit.planning.rehearsed import DAY, LOST, MB, ODD, at_other_release, plan_of, record, rehearsal
 
 from airflow_migration.metadata.findings import Finding
-from airflow_migration.planning.approval_text import body, duration, subject
+from airflow_migration.planning.approval_text import body, subject
 from airflow_migration.planning.last_rehearsal import CHECK, consult
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.rehearsal_report import look_back
+from airflow_migration.planning.report_page.figures import duration
 
 SOON = DAY + timedelta(days=2)
 
@@ -130,8 +131,3 @@ def test_what_nothing_has_measured_is_not_promised() -> None:
     assert "not known" in section(body(made), "What will be paused")
     assert "Nothing." in section(body(made), "What will be repaired")
     assert "Nothing." in section(body(made), "What cannot be carried")
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (150, "2 min"), (9000, "2.5 h")])
-def test_durations_are_told_to_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from airflow_migration.planning.report_page.comparison import comparison
 from airflow_migration.planning.report_page.findings import findings, repairs
 from airflow_migration.planning.report_page.markup import Html, Node, joined, listing, section, tag
 from airflow_migration.planning.report_page.outlook import forecast
@@ -69,7 +70,7 @@ def _sections(report: Mapping[str, Any]) -> Iterable[Html]:
     yield rehearsed(report)
     yield timeline(report)
     yield prediction(report.get("prediction"))
-    yield part("comparison", "What is new since the last rehearsal", report.get("comparison"))
+    yield comparison(report.get("comparison"))
     yield findings(report.get("findings") or ())
     yield repairs(report.get("repairs") or ())
     yield part("dag-files", "DAG files, as the target reads them", report.get("dag_files"))

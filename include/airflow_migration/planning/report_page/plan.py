@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_migration.planning.report_page.figures import duration, moment, several
+from airflow_migration.planning.report_page.figures import moment, several, span
 from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, listing, section, tag
 from airflow_migration.planning.report_page.verdict import ROLL_BACK, kind_of
 from airflow_migration.progress import amount
@@ -37,14 +37,16 @@ def rehearsed(report: Mapping[str, Any]) -> Html:
     if not before:
         return NOTHING
     verified = before.get("verified")
-    seconds = before.get("downtime_seconds")
+    told = before.get("downtime")
     pairs = [
         ("Run", before.get("run_id")),
-        ("When", moment(before.get("finished") or before.get("at"))),
+        ("When", moment(before.get("finished"))),
         ("Verified", None if verified is None else "yes" if verified else "no"),
-        ("Predicted downtime", None if seconds is None else duration(seconds)),
+        ("Predicted downtime", span(told) if told else None),
     ]
-    return section("rehearsal", "The rehearsal before it", facts(pairs))
+    news = listing(map(str, before.get("news") or ()))
+    since = tag("h3", "What preflight found new since then") if news else None
+    return section("rehearsal", "The rehearsal before it", facts(pairs), since, news)
 
 
 def _migration(made: Mapping[str, Any]) -> Iterator[tuple[str, Node]]:

@@ -44,8 +44,20 @@ def prediction(made: Mapping[str, Any] | None) -> Html:
         tag("p", tag("b", span(made))),
         table(
             "Where it comes from",
-            ("Step", "Seconds", "From"),
-            ((str(part["step"]), f"{part['seconds']:,.1f}", str(part["from"])) for part in made.get("parts") or ()),
+            ("Step", "Seconds", "At least", "At most", "From"),
+            map(_part, made.get("parts") or ()),
         ),
+        table("With other params", ("Params", "Downtime"), map(_choice, made.get("choices") or ())),
         tag("p", f"Based on {', '.join(runs)}.", class_="soft") if runs else None,
     )
+
+
+def _part(part: Mapping[str, Any]) -> tuple[str, ...]:
+    seconds = (f"{part[name]:,.1f}" for name in ("seconds", "low", "high"))
+    return str(part["step"]), *seconds, str(part["from"])
+
+
+def _choice(choice: Mapping[str, Any]) -> tuple[str, str]:
+    days = choice["history_days"]
+    history = "all history" if days is None else f"history_days {days}"
+    return f"transfer {choice['transfer']}, {history}, {'with' if choice['backup'] else 'without'} backup", span(choice)

@@ -93,7 +93,8 @@ MIGRATION: dict[str, Any] = {
         {"dag_id": f"etl {EVIL}", "schedule": "0 0 * * *", "target_next": None, "at_once": 2,
          "differences": [{"kind": "ends", "text": f"ends {EVIL}"}]}]},
     "left_to_do": [f"Restart it {EVIL}"],
-    "rehearsal": {"run_id": "scheduled__1", "finished": "2026-11-20T02:00:00+00:00", "verified": True},
+    "rehearsal": {"run_id": "scheduled__1", "finished": "2026-11-20T02:00:00+00:00", "verified": True,
+                  "downtime": {"seconds": 60.0, "low": 50.0, "high": 65.0}, "news": [f"New warning {EVIL}"]},
     "prediction_and_truth": {"predicted": 60.0, "low": 50.0, "high": 65.0, "measured": 70.0},
 }  # fmt: skip
 FAILED = MIGRATION | {
@@ -102,12 +103,23 @@ FAILED = MIGRATION | {
 }  # fmt: skip
 REFUSED = FAILED | {"plan": None, "findings": [finding("blocker")], "repairs": [], "left_to_do": [],
                     "steps": [step("preflight", error=ERROR), step("pause_dags")]}  # fmt: skip
+COMPARISON = {
+    "run_id": f"scheduled__0 {EVIL}", "finished": "2026-11-15T02:00:00+00:00", "words": [f"1 finding is new {EVIL}"],
+    "not_comparable": [], "verified": {"before": True, "now": True},
+    "source_bytes": {"before": 1_000_000, "now": 2_000_000},
+    "downtime": {"before": None, "now": {"seconds": 130.0, "low": 100.0, "high": 7300.0}},
+    "findings": {"came": [{"check": "a", "before": None, "now": "warning", "count_before": 0, "count": 1234,
+                           "summary": f"rows {EVIL}"}], "went": [], "changed": []},
+    "steps": [{"name": "verify", "before": 1.0, "now": 2.5, "release": None, "title": None}],
+    "revisions": [{"name": "abc", "before": 1.0, "now": 2.5, "release": "3.3.2", "title": f"Adds {EVIL}"}],
+}  # fmt: skip
 REHEARSAL = MIGRATION | {
     "kind": "rehearsal", "downtime": None, "rehearsal": None, "prediction_and_truth": None,
     "prediction": {"seconds": 130.0, "low": 100.0, "high": 7300.0, "based_on": ["scheduled__1"],
-                   "parts": [{"step": "clone", "seconds": 1.5, "from": f"measured {EVIL}"}]},
-    "comparison": {"sentences": [f"1 finding is new {EVIL}"], "size": {"before": 1, "now": 2000}, "findings": [
-        {"check": "a", "change": EVIL}]},
+                   "parts": [{"step": "clone", "seconds": 1.5, "low": 1.0, "high": 9.0, "from": f"measured {EVIL}"}],
+                   "choices": [{"history_days": 30, "transfer": "clone", "backup": True, "seconds": 60.0, "low": 1.0,
+                                "high": 99.0}]},
+    "comparison": COMPARISON,
     "dag_files": {"files": 212, "errors": [{"file": f"a{EVIL}.py", "seconds": 0.5}] * 20},
     "configuration": [EVIL],
 }  # fmt: skip
@@ -233,11 +245,14 @@ def test_every_part_of_a_report_is_on_its_page() -> None:
         "1 min 10 s", "25.0 MB", "1.10.15 → 2.11.2 → 3.3.2", "\N{MINUS SIGN}7 moved", "+10 made by the upgrade",
         "2 in place: value repaired", "1 check found nothing amiss", "Not needed: upgrade_2", "Restart it",
         "1 min (50 s to 1 min 5 s); longer", "connection_type", "2,400 rows in 2 tables", "ends", "scheduled__1",
-        "22 Nov 2026, 02:00:00 to 02:20:00 UTC",
+        "New warning", "22 Nov 2026, 02:00:00 to 02:20:00 UTC",
     ):  # fmt: skip
         assert words in text, words
     text = Page(REHEARSAL).text
-    for words in ("2 min 10 s", "1 min 40 s to 2 h 1 min", "clone", "1 finding is new", "2,000", "212", "Errors (20)"):
+    for words in (
+        "2 min 10 s", "1 min 40 s to 2 h 1 min", "clone", "history_days 30", "212", "Errors (20)",
+        "1 finding is new", "2.0 MB", "warning, 1,234", "in order", "abc of 3.3.2",
+    ):  # fmt: skip
         assert words in text, words
 
 
