@@ -5,9 +5,9 @@
 - *By size*: clone, restore, repairs, upgrades, mending and verification take what they took in the last rehearsals of
   the same source, target, releases and `history_days` (at most `REHEARSALS`, only verified ones), times the size of the
   source now by its size then. Of an upgrade only the revisions grow with the source: the start of that Airflow does
-  not. The seconds told are the newest rehearsal's.
+  not. What is told is their median: a rehearsal beside other work takes twice as long as one alone.
 - *By the deployment*: pausing, the key, fence, handing over, restart and unpausing take what they took in the last
-  migrations that this control Airflow has run, else `USUALLY`.
+  migrations of this target, else of others that this control Airflow has run, else what is `USUALLY` so.
 - *A dump* is of the last migrations of this source; else a share of the time that a rehearsal took to copy the source
   (`DUMP_BY_COPY`, `RESTORE_BY_COPY`).
 - *Between two tasks* the control Airflow takes what it took in the rehearsals, for as many tasks as a migration has.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import median
 from typing import Any
 
 from airflow_migration.planning.plan import CLONE, DUMP
@@ -139,8 +140,8 @@ def predict_downtime(
 
 
 def _parts(wanted: Wanted, rehearsals: Sequence[RunRecord], migrations: Sequence[RunRecord]) -> Iterator[Part]:
-    own = [each for each in migrations if each.pair == rehearsals[0].pair]
-    yield _fixed("pause_dags", migrations)
+    own, target = [each for each in migrations if each.pair == rehearsals[0].pair], rehearsals[0].target
+    yield _fixed("pause_dags", target, migrations)
     yield _clone(wanted, rehearsals)
     if wanted.backup or wanted.transfer == DUMP:
         yield _by_copy("dump_database", DUMP_BY_COPY, wanted, rehearsals, own)
@@ -154,24 +155,31 @@ def _parts(wanted: Wanted, rehearsals: Sequence[RunRecord], migrations: Sequence
         if step in rehearsals[0].steps:
             yield _by_size(step, wanted, rehearsals)
     for step in ("fence_source", "point_target", "restart_target", "unpause_dags"):
-        yield _fixed(step, migrations)
+        yield _fixed(step, target, migrations)
     gaps = [GAPS * each.between for each in rehearsals]
     yield _spread(BETWEEN, [(each, each) for each in gaps], _counted(rehearsals, "rehearsal"))
 
 
-def _fixed(step: str, migrations: Sequence[RunRecord]) -> Part:
-    """Where one was measured, the usual most still holds: the next target is another one."""
-    seconds = [each.steps[step] for each in migrations if step in each.steps]
+def _fixed(step: str, own: str, migrations: Sequence[RunRecord]) -> Part:
+    """Measured at another target, the usual most still holds.
+
+    :param own: the target
+    """
+    measured = [each for each in migrations if step in each.steps]
+    same = [(each.steps[step], each.steps[step]) for each in measured if each.target == own]
+    if same:
+        return _spread(step, same, f"{_counted(same, 'migration')} of this target")
     low, usual, high = USUALLY[step]
-    if not seconds:
+    if not measured:
         return Part(step=step, seconds=usual, low=low, high=high, origin="usual, as no migration has measured it")
-    origin = _counted(seconds, "migration")
-    return Part(step=step, seconds=seconds[0], low=min(low, *seconds), high=max(high, *seconds), origin=origin)
+    seconds = [each.steps[step] for each in measured]
+    origin = f"{_counted(seconds, 'migration')} of other targets"
+    return Part(step=step, seconds=median(seconds), low=min(low, *seconds), high=max(high, *seconds), origin=origin)
 
 
 def _key(wanted: Wanted, rehearsals: Sequence[RunRecord], migrations: Sequence[RunRecord]) -> Part:
     """To rewrite values takes what the rehearsals say, to give the target its key what the migrations do."""
-    fixed = _fixed(KEY, migrations)
+    fixed = _fixed(KEY, rehearsals[0].target, migrations)
     if KEY not in rehearsals[0].steps:
         return fixed
     part = _by_size(KEY, wanted, rehearsals)
@@ -234,12 +242,12 @@ def _by_copy(
 
 
 def _spread(step: str, samples: Sequence[tuple[float, float]], origin: str) -> Part:
-    """:param samples: as measured and as scaled, newest first"""
+    """:param samples: as measured and as scaled"""
     both = [seconds for sample in samples for seconds in sample]
     narrow, wide = WIDER[min(len(samples), len(WIDER)) - 1]
     return Part(
         step=step,
-        seconds=round(samples[0][1], 3),
+        seconds=round(median(scaled for _, scaled in samples), 3),
         low=round(min(both) * narrow, 3),
         high=round(max(both) * wide, 3),
         origin=origin,
