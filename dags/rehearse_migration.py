@@ -15,6 +15,7 @@ paused, shut out or waited for; nothing of the target is changed. Unpause this D
 | `mend_schedules` | mends what the upgrades leave broken for the scheduler | scratch server |
 | `verify` | compares both scratch databases | scratch server |
 | `check_dag_files` | imports the DAG files with the target release's parser, if they can be read here | nothing else |
+| `check_configuration` | writes out what of an `airflow.cfg` must change, if one is given | nothing else |
 | `drop_scratch` | drops both, whatever happened | scratch server |
 | `report` | writes `report.json` and `report.html`, also when something failed | |
 | `rehearsal_complete` | all went well: asset `airflow_migration/rehearsal` has a new event with the figures | |
@@ -31,7 +32,7 @@ import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
 from airflow_migration.metadata.repairs.registry import REPAIRS
-from airflow_migration.operators.files import CheckDagFilesOperator
+from airflow_migration.operators.files import CheckConfigurationOperator, CheckDagFilesOperator
 from airflow_migration.operators.rehearsal import (
     CopySourceOperator,
     DropScratchOperator,
@@ -157,6 +158,17 @@ PARAMS = {
         description="Files that take longer are named first. Empty: the target's [core] dagbag_import_timeout.",
         section="DAG files",
     ),
+    "airflow_cfg": Param(
+        None,
+        type=["null", "string"],
+        minLength=1,
+        title="airflow.cfg",
+        description=(
+            "Path of the source's airflow.cfg, as far as this Airflow can read it: what of it must change for the"
+            " target is written out. No password or other hidden value of it is shown."
+        ),
+        section="Configuration",
+    ),
     "max_source_load": Param(
         8,
         type="integer",
@@ -221,7 +233,10 @@ with DAG(
         preflight, copy_source, restore_database, swap_fernet_key, *hops, mend_schedules, verify,
     ]  # fmt: skip
     chain(*runbook, rehearsal_complete)
-    checks = [CheckDagFilesOperator(task_id="check_dag_files", execution_timeout=timedelta(hours=1))]
+    checks = [
+        CheckDagFilesOperator(task_id="check_dag_files", execution_timeout=timedelta(hours=1)),
+        CheckConfigurationOperator(task_id="check_configuration", execution_timeout=timedelta(minutes=15)),
+    ]
     preflight >> checks >> rehearsal_complete
 
     drop_scratch = DropScratchOperator(task_id="drop_scratch", execution_timeout=timedelta(hours=1))

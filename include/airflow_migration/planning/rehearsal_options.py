@@ -36,6 +36,7 @@ class RehearsalOptions(Options):
     :param jobs: sessions that copy at most
     :param dags_folder: where DAG files can be read; None takes the target connection's
     :param dag_parse_timeout: seconds for each DAG file; None gives it what the target would
+    :param airflow_cfg: file whose settings the target is asked about; None for none
     """
 
     scratch_conn_id: str | None = None
@@ -43,6 +44,7 @@ class RehearsalOptions(Options):
     jobs: int = 2
     dags_folder: str | None = None
     dag_parse_timeout: float | None = None
+    airflow_cfg: str | None = None
 
     @classmethod
     def params(cls) -> frozenset[str]:

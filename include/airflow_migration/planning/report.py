@@ -17,7 +17,7 @@ ROLL_BACK: Literal["roll_back"] = "roll_back"
 PAUSE, DRAIN, VERIFY, UNPAUSE = "pause_dags", "drain_running_tasks", "verify", "unpause_dags"
 KEY = "swap_fernet_key"
 """Clears what no key reads, before the first hop."""
-FILE_CHECKS = {"check_dag_files": "dag_files"}
+FILE_CHECKS = {"check_dag_files": "dag_files", "check_configuration": "configuration"}
 """Task of a rehearsal → what the report calls its result."""
 
 

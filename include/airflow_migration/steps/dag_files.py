@@ -14,6 +14,7 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.planning.air_rules import by_rule, rules_for, run_rules
+from airflow_migration.planning.configuration import read_options
 from airflow_migration.planning.dag_files import (
     DagFile,
     DagFilesResult,
@@ -47,9 +48,18 @@ def check_folder(migration: Migration, listener: Listener) -> DagFilesResult:
         release=migration.plan.target_release,
         folder=folder,
         timeout=_options(migration).dag_parse_timeout,
-        import_timeout=None,
+        import_timeout=_import_timeout(_options(migration).airflow_cfg),
         listener=listener,
     )
+
+
+def _import_timeout(airflow_cfg: str | None) -> float | None:
+    """What the file says of it; what is wrong with the file is told by the check of the configuration."""
+    try:
+        options = read_options(Path(airflow_cfg).expanduser()) if airflow_cfg else {}
+        return float(options["core", "dagbag_import_timeout"])
+    except (InvalidInputError, KeyError, ValueError):
+        return None
 
 
 def _options(migration: Migration) -> RehearsalOptions:

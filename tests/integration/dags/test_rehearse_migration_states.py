@@ -27,7 +27,7 @@ RUNBOOK = [
     "verify",
     "rehearsal_complete",
 ]
-CHECKS = ["check_dag_files"]
+CHECKS = ["check_dag_files", "check_configuration"]
 TEARDOWNS = ["drop_scratch", "report"]
 SKIPPED = ("repair_2", "upgrade_2", "repair_3", "upgrade_3")
 
