@@ -37,6 +37,7 @@ import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
 from airflow_migration.metadata.repairs.registry import REPAIRS
+from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.approval import ApprovePlanOperator
 from airflow_migration.operators.copy import (
     AllowConnectionsOperator,
@@ -301,6 +302,8 @@ with DAG(
         task_id="report",
         step_task_ids=[task.task_id for task in runbook if task is not approve_plan],
         last_task_id="unpause_dags",
+        on_success_callback=MigrationNotifier(),
+        on_failure_callback=MigrationNotifier(),
     )
     # They run whatever happened, and their own failure fails the run.
     clone_database >> allow_connections >> resume_source

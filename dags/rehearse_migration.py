@@ -32,6 +32,7 @@ import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
 from airflow_migration.metadata.repairs.registry import REPAIRS
+from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.files import CheckConfigurationOperator, CheckDagFilesOperator
 from airflow_migration.operators.rehearsal import (
     CopySourceOperator,
@@ -245,6 +246,8 @@ with DAG(
         kind="rehearsal",
         step_task_ids=[task.task_id for task in (*runbook, *checks)],
         last_task_id="verify",
+        on_success_callback=MigrationNotifier(),
+        on_failure_callback=MigrationNotifier(),
         execution_timeout=timedelta(minutes=15),
     )
     # They run whatever happened, and their own failure fails the run.

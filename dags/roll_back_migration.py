@@ -30,6 +30,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Param, chain
 
+from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.approval import ApprovePlanOperator
 from airflow_migration.operators.roll_back import (
     CloseJournalOperator,
@@ -142,6 +143,10 @@ with DAG(
     report = ReportRollBackOperator(
         task_id="report_roll_back",
         step_task_ids=[task.task_id for task in runbook if task not in (preflight, approve)],
+        on_success_callback=MigrationNotifier(),
+        on_failure_callback=MigrationNotifier(),
+        # Of a roll back that was refused there is nothing to report.
+        on_skipped_callback=MigrationNotifier(),
     )
     drop_created >> [roll_back_complete, report]
     report.as_teardown(on_failure_fail_dagrun=True)

@@ -80,6 +80,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.hooks.deployment"]}],
         "bundles": [{"integration-name": INTEGRATION, "python-modules": ["airflow_migration.bundles"]}],
         "extra-links": ["airflow_migration.links.console.ConsoleLink", "airflow_migration.links.report.ReportLink"],
+        "notifications": ["airflow_migration.notifications.migration.MigrationNotifier"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,
@@ -112,6 +113,14 @@ def get_provider_info() -> dict[str, Any]:
                         "When rehearse_migration runs by itself once it is unpaused: a cron expression or preset. "
                         "Empty: only when it is triggered.",
                         "@weekly",
+                    ),
+                    "notify_conn_ids": _option(
+                        "Connections of type smtp or slackwebhook by which people are told how a run of the DAGs "
+                        "ended, separated by commas. Empty: nobody is.",
+                        "",
+                    ),
+                    "notify_emails": _option(
+                        "Addresses for those of type smtp, separated by commas. The sender is the connection's.", ""
                     ),
                 },
             }

@@ -29,6 +29,20 @@ def rehearsal_schedule() -> str | None:
     return (conf.get(SECTION, "rehearsal_schedule", fallback="@weekly") or "").strip() or None
 
 
+def notified_connections() -> list[str]:
+    """Connections by which people are told of a run."""
+    return _values("notify_conn_ids")
+
+
+def notified_people() -> list[str]:
+    """Addresses for the connections that send e-mail."""
+    return _values("notify_emails")
+
+
+def _values(option: str) -> list[str]:
+    return [each.strip() for each in _value(option).split(",") if each.strip()]
+
+
 def _place(option: str) -> str:
     return _value(option) or f"{AIRFLOW_HOME}/migration-{option.removesuffix('_path')}"
 

@@ -75,11 +75,17 @@ def troubles(report: Report) -> Iterator[tuple[str, str, str]]:
     for step in report["steps"]:
         error = step.get("error")
         if error:
-            yield step["task_id"], error["problem"], error["remedy"]
+            yield step["task_id"], problem_in_place(step["task_id"], error), error["remedy"]
     told = any(step.get("error") for step in report["steps"] if step["task_id"] == "verify")
     if not told:
         for problem in (report.get("verification") or {}).get("problems", ()):
             yield "verify", problem, ""
+
+
+def problem_in_place(task_id: str, error: Mapping[str, str]) -> str:
+    """A problem with the connection, database or file that it is about."""
+    where = error.get("where")
+    return error["problem"] if where in (None, "", task_id) else f"{where}: {error['problem']}"
 
 
 def _run(report: Report) -> Iterator[str]:
