@@ -78,6 +78,19 @@ def reader_of(address: DatabaseAddress) -> DatabaseAddress:
     return reader
 
 
+def users_files(folder: Path) -> dict[str, Any]:
+    """Params for DAG files and an airflow.cfg of somebody."""
+    dags, settings = folder / "users_dags", folder / "users_airflow.cfg"
+    dags.mkdir()
+    (dags / "good.py").write_text("from airflow import DAG\ndag = DAG('good', schedule=None)\n")
+    (dags / "old.py").write_text(
+        "from airflow import DAG\nfrom airflow.operators.dummy_operator import DummyOperator\n"
+    )
+    (dags / "slow.py").write_text("from airflow import DAG\nimport time\ntime.sleep(600)\n")
+    settings.write_text("[core]\ndag_concurrency = 16\n")
+    return {"dags_folder": str(dags), "dag_parse_timeout": 3, "airflow_cfg": str(settings)}
+
+
 def databases_of(*servers: DatabaseAddress) -> list[Any]:
     names = []
     for server in servers:
@@ -115,7 +128,7 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     before = databases_of(source, target), objects_of(source)
     with written_to(source) as written:
         begun = written()
-        report = control.run("rehearse_migration", history_days=20000)
+        report = control.run("rehearse_migration", history_days=20000, **users_files(tmp_path))
         assert written() > begun
     assert report["kind"] == "rehearsal"
     assert report["verified"]
@@ -124,6 +137,16 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     assert blockers == {"target_database", "privileges"}
     ledger = {entry["table"]: entry for entry in report["ledger"]}
     assert ledger["task_instance"]["rows_in"] == ledger["task_instance"]["rows_out"] > 0
+
+    assert {file["path"]: file["trouble"] for file in report["dag_files"]["files"]} == {
+        "old.py": "removed",
+        "slow.py": "timed_out",
+        "good.py": None,
+    }
+    changes = {change["before"]: change["after"] for change in report["configuration"]["changes"]}
+    assert changes["[core] dag_concurrency = 16"] == "[core] max_active_tasks_per_dag = 16"
+    told = {finding["check"] for finding in report["findings"]}
+    assert {"dag_files_removed", "dag_files_timed_out", "configuration_required"} <= told
 
     assert (databases_of(source, target), objects_of(source)) == before
     assert env_file.read_text() == ENV_FILE

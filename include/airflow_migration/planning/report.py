@@ -90,10 +90,15 @@ def build_report(
         ],
         "ledger": list((verification or {}).get("ledger", ())),
         "verification": verification,
-        **files,
+        **{key: without_findings(result) for key, result in files.items()},
         "forecast": ((done.get(UNPAUSE) or {}).get("result") or {}).get("forecast"),
         "left_to_do": [*left_to_do(done), *_left_of_users(plan)],
     }
+
+
+def without_findings(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """They are among those of the report."""
+    return None if result is None else {name: value for name, value in result.items() if name != "findings"}
 
 
 def downtime(done: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ from airflow_migration.planning.report_page.plan import plan, rehearsed
 from airflow_migration.planning.report_page.rows import ledger, verification
 from airflow_migration.planning.report_page.timeline import timeline
 from airflow_migration.planning.report_page.times import downtime, prediction
+from airflow_migration.planning.report_page.user_files import configuration, dag_files
 from airflow_migration.planning.report_page.values import part
 from airflow_migration.planning.report_page.verdict import KINDS, ROLL_BACK, header, kind_of, verdict
 
@@ -73,8 +74,8 @@ def _sections(report: Mapping[str, Any]) -> Iterable[Html]:
     yield comparison(report.get("comparison"))
     yield findings(report.get("findings") or ())
     yield repairs(report.get("repairs") or ())
-    yield part("dag-files", "DAG files, as the target reads them", report.get("dag_files"))
-    yield part("configuration", "Configuration", report.get("configuration"))
+    yield dag_files(report.get("dag_files"))
+    yield configuration(report.get("configuration"))
     yield ledger(report.get("ledger") or ())
     yield verification(report.get("verification"))
     yield downtime(report)

@@ -113,6 +113,23 @@ COMPARISON = {
     "steps": [{"name": "verify", "before": 1.0, "now": 2.5, "release": None, "title": None}],
     "revisions": [{"name": "abc", "before": 1.0, "now": 2.5, "release": "3.3.2", "title": f"Adds {EVIL}"}],
 }  # fmt: skip
+DAG_FILES = {
+    "release": "3.3.2", "folder": f"/dags{EVIL}", "count": 212, "dags": 1, "import_timeout": 30.0, "timeout": 31.5,
+    "parse_seconds": 80.5,
+    "files": [{"path": f"a{EVIL}.py", "dag_ids": [], "seconds": 31.5, "cpu_seconds": None, "trouble": "timed_out",
+               "error": f"not imported {EVIL}", "line": 7, "remedy": f"write {EVIL}"},
+              {"path": f"b{EVIL}.py", "dag_ids": [f"etl {EVIL}"], "seconds": 0.5, "cpu_seconds": 0.25, "trouble": None,
+               "error": "", "line": None, "remedy": ""}],
+    "rules": [{"rule": "AIR301", "name": "airflow3-removal", "count": 3, "files": 2,
+               "places": [{"path": f"b{EVIL}.py", "line": 3, "message": f"removed {EVIL}", "fix": ""}]}],
+}  # fmt: skip
+CONFIGURATION = {
+    "release": "3.3.2", "path": f"/airflow{EVIL}.cfg", "options": 12, "lint": [f"moved {EVIL}"],
+    "changes": [{"before": f"[a] b = {EVIL}", "after": "[c] b = 1", "why": EVIL, "required": True},
+                {"before": "", "after": "[c] d = True", "why": "new", "required": False},
+                {"before": "[a] e = …", "after": "", "why": "gone", "required": False}],
+    "commands": {"worker": f"celery worker {EVIL}"},
+}  # fmt: skip
 REHEARSAL = MIGRATION | {
     "kind": "rehearsal", "downtime": None, "rehearsal": None, "prediction_and_truth": None,
     "prediction": {"seconds": 130.0, "low": 100.0, "high": 7300.0, "based_on": ["scheduled__1"],
@@ -120,8 +137,8 @@ REHEARSAL = MIGRATION | {
                    "choices": [{"history_days": 30, "transfer": "clone", "backup": True, "seconds": 60.0, "low": 1.0,
                                 "high": 99.0}]},
     "comparison": COMPARISON,
-    "dag_files": {"files": 212, "errors": [{"file": f"a{EVIL}.py", "seconds": 0.5}] * 20},
-    "configuration": [EVIL],
+    "dag_files": DAG_FILES,
+    "configuration": CONFIGURATION,
 }  # fmt: skip
 ROLL_BACK = {
     "schema_version": 2, "package_version": "0.1.0", "kind": "roll_back", "run_id": "manual__2",
@@ -250,7 +267,7 @@ def test_every_part_of_a_report_is_on_its_page() -> None:
         assert words in text, words
     text = Page(REHEARSAL).text
     for words in (
-        "2 min 10 s", "1 min 40 s to 2 h 1 min", "clone", "history_days 30", "212", "Errors (20)",
+        "2 min 10 s", "1 min 40 s to 2 h 1 min", "clone", "history_days 30", "212", "takes too long",
         "1 finding is new", "2.0 MB", "warning, 1,234", "in order", "abc of 3.3.2",
     ):  # fmt: skip
         assert words in text, words
@@ -285,3 +302,29 @@ def test_every_colour_can_be_read_on_what_it_stands_on(number: int) -> None:
     for name, ground, least in pairs:
         light, dark = sorted((luminance(shown[name]), luminance(shown[ground])), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= least, (name, ground)
+
+
+def test_files_with_trouble_are_in_sight_and_the_others_on_demand() -> None:
+    _, _, source = Page(REHEARSAL).source.partition('<section id="dag-files"')
+    section, _, _ = source.partition("</section>")
+    in_sight, _, on_demand = section.partition("<details>")
+    assert "Airflow 3.3.2 imports 211 of 212 files with 1 DAG" in in_sight
+    assert "takes too long" in in_sight
+    assert ".py:7" in in_sight
+    assert "1 file imported" in on_demand
+    assert "AIR301" in on_demand
+
+
+def test_settings_that_must_change_are_in_sight() -> None:
+    _, _, source = Page(REHEARSAL).source.partition('<section id="configuration"')
+    in_sight, _, on_demand = source.partition("</section>")[0].partition("<details>")
+    assert "[c] b = 1" in in_sight
+    assert "[c] d = True" not in in_sight
+    assert all(text in on_demand for text in ("[c] d = True", "(leave it out)", "(not set)", "airflow celery worker"))
+
+
+def test_what_a_pod_cannot_see_is_told() -> None:
+    unseen = {"release": "", "files": [], "changes": [], "commands": {}}
+    page = Page(REHEARSAL | {"dag_files": DAG_FILES | unseen, "configuration": CONFIGURATION | unseen})
+    assert "only ruff has read them" in page.text
+    assert "was not checked" in page.text
