@@ -9,14 +9,13 @@ from typing import Any
 
 from airflow_migration.planning.report_page.comparison import comparison
 from airflow_migration.planning.report_page.findings import findings, repairs
-from airflow_migration.planning.report_page.markup import Html, Node, joined, listing, section, tag
+from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, joined, listing, section, tag
 from airflow_migration.planning.report_page.outlook import forecast
 from airflow_migration.planning.report_page.plan import plan, rehearsed
 from airflow_migration.planning.report_page.rows import ledger, verification
 from airflow_migration.planning.report_page.timeline import timeline
 from airflow_migration.planning.report_page.times import downtime, prediction
 from airflow_migration.planning.report_page.user_files import configuration, dag_files
-from airflow_migration.planning.report_page.values import part
 from airflow_migration.planning.report_page.verdict import KINDS, ROLL_BACK, header, kind_of, verdict
 
 __all__ = ["page_of"]
@@ -85,9 +84,16 @@ def _sections(report: Mapping[str, Any]) -> Iterable[Html]:
 
 
 def _taken_back(report: Mapping[str, Any]) -> Html:
-    wanted = ("dags_active", "dags_missing", "lost_runs", "dropped", "kept")
-    told = {name: report[name] for name in wanted if kind_of(report) == ROLL_BACK and name in report}
-    return part("taken-back", "What was taken back", told)
+    if kind_of(report) != ROLL_BACK:
+        return NOTHING
+    pairs = [
+        ("DAGs active on the source", report.get("dags_active")),
+        ("DAGs that are gone", listing(report.get("dags_missing") or ())),
+        ("Runs of the target that are lost", report.get("lost_runs")),
+        ("Dropped", listing(report.get("dropped") or ())),
+        ("Kept", listing(report.get("kept") or ())),
+    ]
+    return section("taken-back", "What was taken back", facts(pairs))
 
 
 def _contents(sections: Iterable[Html]) -> Html:

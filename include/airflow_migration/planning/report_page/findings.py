@@ -25,7 +25,7 @@ def findings(found: Sequence[Mapping[str, Any]]) -> Html:
     fine = sum(finding["severity"] == "ok" for finding in found)
     if fine:
         groups.append(tag("p", f"{several(fine, 'check')} found nothing amiss.", class_="soft"))
-    return section("findings", "What preflight found", *groups)
+    return section("findings", "What was found", *groups)
 
 
 def repairs(made: Iterable[Mapping[str, Any]]) -> Html:

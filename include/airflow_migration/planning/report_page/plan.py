@@ -32,21 +32,26 @@ def plan(report: Mapping[str, Any]) -> Html:
 
 
 def rehearsed(report: Mapping[str, Any]) -> Html:
-    """What the rehearsal before a migration had said."""
+    """The section of the last rehearsal before a migration."""
     before = report.get("rehearsal")
     if not before:
         return NOTHING
-    verified = before.get("verified")
-    told = before.get("downtime")
-    pairs = [
-        ("Run", before.get("run_id")),
-        ("When", moment(before.get("finished"))),
-        ("Verified", None if verified is None else "yes" if verified else "no"),
-        ("Predicted downtime", span(told) if told else None),
-    ]
     news = listing(map(str, before.get("news") or ()))
-    since = tag("h3", "What preflight found new since then") if news else None
-    return section("rehearsal", "The rehearsal before it", facts(pairs), since, news)
+    new = tag("h3", "What preflight found new since then") if news else None
+    return section("rehearsal", "The rehearsal before it", facts(_rehearsal(before)), new, news)
+
+
+def _rehearsal(before: Mapping[str, Any]) -> Iterator[tuple[str, Node]]:
+    get = before.get
+    yield "Run", get("run_id")
+    yield "When", moment(get("finished"))
+    yield "Verified", None if get("verified") is None else "yes" if before["verified"] else "no"
+    yield "Found", ", ".join(several(count, severity) for severity, count in (get("findings") or {}).items() if count)
+    yield "Size of the source", amount(before["source_bytes"], "bytes") if get("source_bytes") else None
+    if "history_days" in before:
+        days = before["history_days"]
+        yield "History", "all of it" if days is None else several(days, "day")
+    yield "Predicted downtime", span(before["downtime"]) if get("downtime") else None
 
 
 def _migration(made: Mapping[str, Any]) -> Iterator[tuple[str, Node]]:

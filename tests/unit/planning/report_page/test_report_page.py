@@ -94,6 +94,7 @@ MIGRATION: dict[str, Any] = {
          "differences": [{"kind": "ends", "text": f"ends {EVIL}"}]}]},
     "left_to_do": [f"Restart it {EVIL}"],
     "rehearsal": {"run_id": "scheduled__1", "finished": "2026-11-20T02:00:00+00:00", "verified": True,
+                  "findings": {"blocker": 0, "warning": 2}, "source_bytes": 20_000_000, "history_days": 30,
                   "downtime": {"seconds": 60.0, "low": 50.0, "high": 65.0}, "news": [f"New warning {EVIL}"]},
     "prediction_and_truth": {"predicted": 60.0, "low": 50.0, "high": 65.0, "measured": 70.0},
 }  # fmt: skip
@@ -262,6 +263,7 @@ def test_every_part_of_a_report_is_on_its_page() -> None:
         "1 min 10 s", "25.0 MB", "1.10.15 → 2.11.2 → 3.3.2", "\N{MINUS SIGN}7 moved", "+10 made by the upgrade",
         "2 in place: value repaired", "1 check found nothing amiss", "Not needed: upgrade_2", "Restart it",
         "1 min (50 s to 1 min 5 s); longer", "connection_type", "2,400 rows in 2 tables", "ends", "scheduled__1",
+        "2 warnings", "20.0 MB", "30 days",
         "New warning", "22 Nov 2026, 02:00:00 to 02:20:00 UTC",
     ):  # fmt: skip
         assert words in text, words
