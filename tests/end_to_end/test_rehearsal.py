@@ -152,3 +152,17 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     assert env_file.read_text() == ENV_FILE
     assert not list((tmp_path / "reports").rglob("scratch.json"))
     assert [path.relative_to(tmp_path / "reports").parts[0] for path in control.reports()] == ["rehearsals"]
+
+    assert report["comparison"] is None, "it is the first"
+    assert report["prediction"]["based_on"] == [report["run_id"]]
+    with source.connect(read_only=False) as conn:
+        conn.execute("INSERT INTO dag_pickle (id, pickle) VALUES (12345, 'lost by 3.0')")
+    again = control.run("rehearse_migration", history_days=20000)
+    comparison = again["comparison"]
+    assert (comparison["run_id"], comparison["not_comparable"]) == (report["run_id"], [])
+    assert "dag_pickle_lost" in {each["check"] for each in comparison["findings"]["came"]}
+    assert {"upgrade_1", "verify"} <= {each["name"] for each in comparison["steps"]}
+    assert comparison["revisions"]
+    prediction = again["prediction"]
+    assert prediction["based_on"] == [again["run_id"], report["run_id"]]
+    assert 0 < prediction["low"] < prediction["seconds"] < prediction["high"]

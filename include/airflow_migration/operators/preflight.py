@@ -15,7 +15,7 @@ from airflow_migration.planning.last_rehearsal import consult
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.preflight import ControlRun, make_plan
-from airflow_migration.planning.run_records import pair_of
+from airflow_migration.planning.record_report import pair_of
 from airflow_migration.planning.samples import is_asked
 from airflow_migration.settings import settings
 from airflow_migration.steps.migration import build_runtime

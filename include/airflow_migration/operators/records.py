@@ -9,8 +9,9 @@ from typing import Any
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_migration.planning.downtime_prediction import MIGRATIONS
+from airflow_migration.planning.record_report import record_of
 from airflow_migration.planning.report import MIGRATION, REHEARSAL
-from airflow_migration.planning.run_records import Pair, RunRecord, read_records, record_of
+from airflow_migration.planning.run_records import Pair, RunRecord, read_records
 from airflow_migration.progress import Listener
 
 FOLDER = "records"

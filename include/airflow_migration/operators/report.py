@@ -14,11 +14,11 @@ from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.operators.records import earlier_runs, keep_record
+from airflow_migration.planning.record_report import pair_of
 from airflow_migration.planning.rehearsal_report import look_back
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
 from airflow_migration.planning.report_folders import REHEARSALS, folder_name
 from airflow_migration.planning.report_page import page_of
-from airflow_migration.planning.run_records import pair_of
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:

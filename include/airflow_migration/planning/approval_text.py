@@ -37,7 +37,7 @@ def subject(plan: Plan) -> str:
     paused = f"{plan.active_dags} DAG(s) paused"
     if told:
         paused += f" for about {duration(told['seconds'])}"
-    return f"Airflow {plan.source_release} to {plan.target_release}, {paused}: approve {plan.migration_id}"
+    return f"Airflow {plan.source_release} → {plan.target_release}, {paused}: approve {plan.migration_id}"
 
 
 def body(plan: Plan) -> str:
@@ -56,11 +56,11 @@ def body(plan: Plan) -> str:
             f"**Target** {plan.target_release}: database `{plan.target_database}` on {plan.target_server}.",
         ],
         _section("What will be paused, and how long", _pausing(plan)),
+        _section("Last rehearsal", _rehearsal(plan)),
         _section("What will happen", what_happens(plan), "{}. {}".format),
         _section("What will be repaired", map(_in_words, repaired)),
         _section("What cannot be carried", map(_in_words, lost)),
         _section("What else was found", map(_in_words, others)),
-        _section("Last rehearsal", _rehearsal(plan)),
     ]
     return "\n".join(line for part in parts for line in [*part, ""])
 
@@ -114,7 +114,7 @@ def _rehearsal(plan: Plan) -> Iterator[str]:
 def _in_words(finding: Finding) -> str:
     met = f" (upgrade to {' and '.join(finding.hops)})" if finding.hops else ""
     done = f". {finding.remedy}" if finding.remedy else ""
-    return f"*{finding.severity}*: {finding.summary}{met}{done}"
+    return f"**{finding.severity}**: {finding.summary}{met}{done}"
 
 
 def what_happens(plan: Plan) -> list[str]:

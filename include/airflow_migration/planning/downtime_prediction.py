@@ -24,8 +24,9 @@ from statistics import median
 from typing import Any
 
 from airflow_migration.planning.plan import CLONE, DUMP
+from airflow_migration.planning.record_report import COPY, RESTORE
 from airflow_migration.planning.report import KEY
-from airflow_migration.planning.run_records import COPY, RESTORE, RunRecord
+from airflow_migration.planning.run_records import RunRecord
 
 REHEARSALS = 5
 MIGRATIONS = 5
@@ -70,11 +71,11 @@ class Wanted:
     """The cut-over that is asked about.
 
     :param source_bytes: size of the source's database now
+    :param path: as of `RunRecord`
     """
 
     source_bytes: int
-    source_release: str
-    target_release: str
+    path: tuple[str, str]
     transfer: str
     history_days: int | None
     backup: bool
@@ -84,22 +85,20 @@ class Wanted:
         """:param plan: of a migration or of its rehearsal, as JSON"""
         return cls(
             source_bytes=plan["source_size"],
-            **{name: plan[name] for name in ("source_release", "target_release", "transfer")},
+            path=(plan["source_head"], plan["target_release"]),
+            transfer=plan["transfer"],
             **{name: plan["options"][name] for name in ("history_days", "backup")},
         )
 
     def measured_by(self, record: RunRecord) -> bool:
         """Whether the rehearsal did what this cut-over will do."""
-        return record.verified and record.history_days == self.history_days and self._same_path(record)
-
-    def _same_path(self, record: RunRecord) -> bool:
-        return (record.source_release, record.target_release) == (self.source_release, self.target_release)
+        return record.verified and record.history_days == self.history_days and record.path == self.path
 
     def choices(self, rehearsals: Iterable[RunRecord]) -> Iterator[Wanted]:
         """The same with whatever else can be told: other history that was rehearsed, no backup."""
         if self.backup and self.transfer == CLONE:
             yield replace(self, backup=False)
-        rehearsed = dict.fromkeys(each.history_days for each in rehearsals if each.verified and self._same_path(each))
+        rehearsed = dict.fromkeys(each.history_days for each in rehearsals if each.verified and each.path == self.path)
         for days in rehearsed:
             if days != self.history_days:
                 yield replace(self, history_days=days)

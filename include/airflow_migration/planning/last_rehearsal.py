@@ -11,8 +11,9 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.downtime_prediction import Wanted, predict_downtime
 from airflow_migration.planning.options import DATA_ONLY
 from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.record_report import group_findings
 from airflow_migration.planning.rehearsal_comparison import compare_findings
-from airflow_migration.planning.run_records import RunRecord, group_findings
+from airflow_migration.planning.run_records import RunRecord
 from airflow_migration.progress import amount
 
 CHECK = "rehearsal"
@@ -34,7 +35,7 @@ def consult(
     if plan.transfer == DATA_ONLY:  # it has no upgrade, and cannot be rehearsed
         return plan
     now = now or datetime.now(timezone.utc)
-    same = [each for each in rehearsals if _same_path(each, plan)]
+    same = [each for each in rehearsals if each.path == (plan.source_head, plan.target_release)]
     prediction = predict_downtime(Wanted.by(plan.to_json()), rehearsals=same, migrations=migrations)
     told = _summary(same[0], plan, now) if same else None
     finding = _finding(plan, same[0] if same else None, rehearsals, now)
@@ -44,10 +45,6 @@ def consult(
         last_rehearsal=told,
         prediction=prediction,
     )
-
-
-def _same_path(record: RunRecord, plan: Plan) -> bool:
-    return (record.source_release, record.target_release) == (plan.source_release, plan.target_release)
 
 
 def _age(record: RunRecord, now: datetime) -> float:
@@ -95,15 +92,19 @@ def _finding(plan: Plan, last: RunRecord | None, rehearsals: Sequence[RunRecord]
         return
     age, figures = _age(last, now), _figures(last)
     if not last.verified and most is not None:
-        yield _warning(f"The last rehearsal, {last.run_id} of {age:.0f} day(s) ago, did not end well: {figures}")
+        yield _warning(f"The last rehearsal, {last.run_id}{_ago(age)}, did not end well: {figures}")
     elif most is not None and age > most:
         yield _warning(f"The last rehearsal, {last.run_id}, is {age:.0f} day(s) old, more than {most}: {figures}")
     else:
         yield Finding(
             check=CHECK,
             severity="info",
-            summary=f"The last rehearsal is {last.run_id} of {age:.0f} day(s) ago: {figures}",
+            summary=f"The last rehearsal is {last.run_id}{_ago(age)}: {figures}",
         )
+
+
+def _ago(days: float) -> str:
+    return " of today" if days < 1 else f" of {days:.0f} day(s) ago"
 
 
 def _warning(summary: str) -> Finding:

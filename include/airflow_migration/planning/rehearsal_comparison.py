@@ -120,12 +120,10 @@ def _change(before: RecordedFinding | None, now: RecordedFinding | None) -> Find
 
 def _not_comparable(before: RunRecord, now: RunRecord) -> Iterator[str]:
     """Why the seconds of both measure different things."""
-    for what, old, new in (
-        ("source", before.source_release, now.source_release),
-        ("target", before.target_release, now.target_release),
-    ):
-        if old != new:
-            yield f"the {what} was {old}, and is {new}"
+    if before.source_head != now.source_head:
+        yield f"the source was {before.source_release}, and is {now.source_release}"
+    if before.target_release != now.target_release:
+        yield f"the target was {before.target_release}, and is {now.target_release}"
     if before.transfer != now.transfer:
         yield f"transfer was {before.transfer}, and is {now.transfer}"
     for name in sorted(before.options.keys() | now.options.keys()):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_migration.planning.downtime_prediction import Wanted, predict_downtime
+from airflow_migration.planning.record_report import record_of
 from airflow_migration.planning.rehearsal_comparison import compare
-from airflow_migration.planning.run_records import RunRecord, record_of
+from airflow_migration.planning.run_records import RunRecord
 
 NOTHING: dict[str, Any] = {"prediction": None, "comparison": None}
 

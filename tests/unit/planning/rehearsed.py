@@ -13,8 +13,9 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.planning.hops import plan_hops
 from airflow_migration.planning.options import Options
 from airflow_migration.planning.plan import Plan
+from airflow_migration.planning.record_report import record_of
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
-from airflow_migration.planning.run_records import RunRecord, record_of
+from airflow_migration.planning.run_records import RunRecord
 
 DAY = datetime(2026, 11, 20, 3, tzinfo=timezone.utc)
 """Of the first rehearsal."""

@@ -57,6 +57,7 @@ def test_what_was_not_rehearsed_is_not_predicted() -> None:
     assert predict(plan_of(), rehearsal(verified=False)) is None
     assert predict(plan_of(history_days=30), rehearsal()) is None
     assert predict(at_other_release(plan_of()), rehearsal()) is None
+    assert predict(replace(plan_of(), source_head="of another release"), rehearsal()) is None
     assert predict(replace(plan_of(), transfer="data_only"), rehearsal()) is None
 
 

@@ -113,7 +113,7 @@ def test_who_approves_reads_what_is_paused_for_how_long_repaired_and_lost() -> N
     assert made.prediction is not None
     about = duration(made.prediction["seconds"])
     assert about in subject(made)
-    assert "1.10.15 to 3.3.2" in subject(made)
+    assert "1.10.15 → 3.3.2" in subject(made)
     assert "17 DAG(s)" in subject(made)
     text = body(made)
     pausing = section(text, "What will be paused")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from tests.unit.planning.rehearsed import GAP, MB, ODD, migration, plan_of, record, rehearsal
 
-from airflow_migration.planning.run_records import Pair, RunRecord, read_records, record_of
+from airflow_migration.planning.record_report import record_of
+from airflow_migration.planning.run_records import Pair, RunRecord, read_records
 
 
 class Shelf(dict[str, str]):
