@@ -45,7 +45,12 @@ NewDatabase = Callable[..., DatabaseAddress]
 Corpus = Callable[[str], DatabaseAddress]
 
 TOGETHER = dict.fromkeys(
-    ("tests/end_to_end/test_by_hand.py", "tests/end_to_end/test_console.py", "tests/end_to_end/test_leaks.py"),
+    (
+        "tests/end_to_end/test_by_hand.py",
+        "tests/end_to_end/test_console.py",
+        "tests/end_to_end/test_console_access.py",
+        "tests/end_to_end/test_leaks.py",
+    ),
     "tests/end_to_end/test_demo.py",
 ) | {"tests/end_to_end/test_kubernetes_target.py": "tests/end_to_end/test_data_only.py"}
 """Files that share what is dear to set up with another one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from airflow_migration.exceptions import MigrationError
+from airflow_migration.links.routes import run_route
 from demo.stage import DAG_ID, RUN_ID, Stage
 from demo.summary import print_summary
 
@@ -33,7 +34,7 @@ def main() -> int:
         print_summary(console, report, stage.report)
         if arguments.keep:
             name, password = stage.control.login()
-            console.print(f"\nAirflow runs on {stage.control.url}/dags/{DAG_ID}/runs/{RUN_ID}", soft_wrap=True)
+            console.print(f"\nAirflow runs on {stage.control.url}{run_route(DAG_ID, RUN_ID)}", soft_wrap=True)
             console.print(f"Login: {name} / {password}      Stop it with: make demo-stop")
         return 0 if report["verified"] and report["status"] == "success" else 1
     except MigrationError as err:

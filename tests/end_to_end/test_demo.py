@@ -72,6 +72,15 @@ def test_the_run_is_green_and_verified(demo: Demo) -> None:
         assert api.get(f"/dags/{DAG_ID}/dagRuns/{RUN_ID}").json()["state"] == "success"
 
 
+def test_what_a_hop_said_while_it_ran_can_be_asked_of_the_api(demo: Demo) -> None:
+    entries = f"/dags/{DAG_ID}/dagRuns/{RUN_ID}/taskInstances/upgrade_1/xcomEntries"
+    with demo.stage.control.client() as api:
+        progress = api.get(f"{entries}/progress").json()["value"]
+        assert 0 <= progress["done"] <= progress["total"]
+        assert progress["unit"] == "revisions"
+        assert api.get(f"{entries}/said").status_code == 200
+
+
 def test_the_shipped_database_has_secrets_to_leak(demo: Demo) -> None:
     facts = json.loads(FACTS.read_text())
     with demo.database(SOURCE_DATABASE).connect() as source:

@@ -97,4 +97,5 @@ def test_the_image_gets_nothing_but_the_package() -> None:
         "dags",
         "include",
         "include/airflow_migration",
+        "plugins",
     }

@@ -12,7 +12,7 @@ export function createHistory() {
   let runs = [];
   let total = 0;
   let shown = AT_ONCE;
-  let said = new Map(); // by the run's id
+  let said = new Map(); // by the run's id; reaches as far back as the runs, of which some said nothing
   const figure = h("div", {});
   const body = h("tbody", {});
   const count = h("p", { class: "muted" });
@@ -23,7 +23,8 @@ export function createHistory() {
     h("div", { class: "buttons" }, more, count));
 
   async function load(offset = 0) {
-    const [page, rehearsals] = await Promise.all([readRuns(offset), optional(readRehearsals(offset))]);
+    const behind = offset ? said.size : 0;
+    const [page, rehearsals] = await Promise.all([readRuns(offset), optional(readRehearsals(behind))]);
     total = page.total_entries;
     runs = offset ? [...runs, ...page.dag_runs] : page.dag_runs;
     if (!offset) said = new Map();
