@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from airflow_migration.metadata import journal
+from airflow_migration.metadata.columns import read_columns
 from airflow_migration.postgres.address import Session
 
 RESUME = "resume_source"
@@ -80,6 +83,19 @@ def read_active(conn: Session, migration_id: str) -> tuple[str, ...]:
 def read_unpaused(conn: Session) -> tuple[str, ...]:
     """Ids of the DAGs that are active now, in order."""
     rows = conn.execute("SELECT dag_id FROM dag WHERE is_paused IS NOT TRUE ORDER BY dag_id").fetchall()
+    return tuple(str(dag_id) for (dag_id,) in rows)
+
+
+def read_scheduled(conn: Session) -> tuple[str, ...]:
+    """Ids of the DAGs that are active now and were in a file when that was last read, in order; without subdags."""
+    columns = read_columns(conn, "dag")
+    there = "is_active IS NOT FALSE" if "is_active" in columns else "is_stale IS NOT TRUE"
+    own = "is_subdag IS NOT TRUE" if "is_subdag" in columns else "true"
+    rows = conn.execute(
+        sql.SQL("SELECT dag_id FROM dag WHERE is_paused IS NOT TRUE AND {} AND {} ORDER BY dag_id").format(
+            sql.SQL(there), sql.SQL(own)
+        )
+    ).fetchall()
     return tuple(str(dag_id) for (dag_id,) in rows)
 
 

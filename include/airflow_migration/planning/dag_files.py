@@ -12,6 +12,7 @@ from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.planning.air_rules import BREAKING, RuleFindings, RulePlace, replacements
 from airflow_migration.planning.dag_errors import (
+    PROVIDERS,
     ImportFailure,
     Trouble,
     imported_at,
@@ -60,7 +61,7 @@ class DagFile:
 
     :param path: relative to the DAGs folder
     :param seconds: until it was imported, or was given up
-    :param cpu_seconds: of the processor; what is missing to `seconds` it has waited for; None when it was given up
+    :param cpu_seconds: of the processor; what is missing to `seconds` it has waited for; None when that is not known
     :param trouble: None when it was imported
     :param line: where in the file
     :param remedy: what to import or install instead, where that is known
@@ -131,7 +132,9 @@ def judge_file(answer: Mapping[str, Any], folder: Path, timeout: float) -> DagFi
 
 
 def _package(failure: ImportFailure) -> str:
-    return f"install {provider_package(failure.name)}" if failure.trouble == "missing_provider" else ""
+    # 1.10 has no such folder at all, and names it alone.
+    known = failure.trouble == "missing_provider" and failure.name.startswith(PROVIDERS)
+    return f"install {provider_package(failure.name)}" if known else ""
 
 
 def name_replacements(
@@ -164,7 +167,7 @@ def name_replacements(
 
 def _exact_packages(names: Sequence[tuple[str, str]]) -> list[str]:
     """The error names the first folder that is missing (`airflow.providers.cncf`), the import says all of it."""
-    return [f"install {provider_package(module)}" for module, _ in names if module.startswith("airflow.providers.")]
+    return [f"install {provider_package(module)}" for module, _ in names if module.startswith(PROVIDERS)]
 
 
 def in_order(files: Sequence[DagFile]) -> tuple[DagFile, ...]:
@@ -178,15 +181,24 @@ def in_order(files: Sequence[DagFile]) -> tuple[DagFile, ...]:
 
 
 def findings_of(
-    files: Sequence[DagFile], rules: Sequence[RuleFindings], *, target: Release, import_timeout: float
+    files: Sequence[DagFile],
+    rules: Sequence[RuleFindings],
+    *,
+    target: Release,
+    import_timeout: float,
+    expected: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """What a person has to know before the cut-over, the files that take too long first."""
+    """What a person has to know before the cut-over, the files that take too long first.
+
+    :param expected: ids of DAGs that ought to be in the files
+    """
     yield from _troubles(files, "timed_out", target)
     yield from _slow(files, import_timeout)
     for trouble in SENTENCES:
         if trouble != "timed_out":
             yield from _troubles(files, trouble, target)
     yield from _twice(files)
+    yield from _absent(files, expected)
     for each in rules:
         breaking = each.rule in BREAKING
         examples = tuple(f"{place.path}:{place.line}: {place.fix or place.message}" for place in each.places[:EXAMPLES])
@@ -251,4 +263,20 @@ def _twice(files: Sequence[DagFile]) -> Iterator[Finding]:
             count=len(twice),
             evidence=tuple(twice[:EXAMPLES]),
             remedy="Give each DAG an id of its own",
+        )
+
+
+def _absent(files: Sequence[DagFile], expected: Sequence[str]) -> Iterator[Finding]:
+    """DAGs that would be gone after the cut-over: their file is not in the folder, was not imported, or is ignored."""
+    found = {dag_id for each in files for dag_id in each.dag_ids}
+    absent = [dag_id for dag_id in expected if dag_id not in found]
+    if absent:
+        yield Finding(
+            check="dag_ids_absent",
+            severity="warning",
+            summary=f"{len(absent)} of {len(expected)} active DAGs of the source are in no file that was imported",
+            count=len(absent),
+            evidence=tuple(absent[:EXAMPLES]),
+            remedy="Mend the files with trouble; see whether the folder is whole, and what .airflowignore leaves out:"
+            " from 3.0 on it is read as glob patterns unless [core] dag_ignore_file_syntax says regexp",
         )

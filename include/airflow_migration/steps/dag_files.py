@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.pausing import read_scheduled
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.planning.air_rules import by_rule, rules_for, run_rules
@@ -32,6 +34,7 @@ from airflow_migration.steps.migration import Migration
 
 DEADLINE = 1800.0
 """Seconds for all files together."""
+STATEMENT_TIMEOUT = 60.0
 
 
 def folder_of(migration: Migration) -> str | None:
@@ -43,12 +46,15 @@ def check_folder(migration: Migration, listener: Listener) -> DagFilesResult:
     """Check the DAG files of a rehearsal with its target's release."""
     folder = folder_of(migration)
     assert folder is not None
+    with migration.source.address.connect(statement_timeout=STATEMENT_TIMEOUT) as conn:
+        scheduled = read_scheduled(conn)
     return check_dag_files(
         migration.runtime(),
         release=migration.plan.target_release,
         folder=folder,
         timeout=_options(migration).dag_parse_timeout,
         import_timeout=_import_timeout(_options(migration).airflow_cfg),
+        expected=scheduled,
         listener=listener,
     )
 
@@ -74,6 +80,7 @@ def check_dag_files(
     folder: str,
     timeout: float | None,
     import_timeout: float | None,
+    expected: Sequence[str] = (),
     listener: Listener,
 ) -> DagFilesResult:
     """Import every DAG file with a release's own parser, each in a process of its own, and run ruff's rules.
@@ -83,6 +90,7 @@ def check_dag_files(
     :param folder: where this machine can read the files
     :param timeout: seconds for each file; None gives it what the target would
     :param import_timeout: the target's [core] dagbag_import_timeout in seconds; None for the release's default
+    :param expected: ids of DAGs that ought to be in the files
     :raises InvalidInputError: there is no such folder
     :raises ToolError: the release's Airflow cannot be started
     """
@@ -120,7 +128,9 @@ def check_dag_files(
         parse_seconds=round(sum(each.seconds for each in files), 3),
         files=in_order(files),
         rules=rules,
-        findings=tuple(findings_of(files, rules, target=target, import_timeout=reading.import_timeout)),
+        findings=tuple(
+            findings_of(files, rules, target=target, import_timeout=reading.import_timeout, expected=expected)
+        ),
     )
 
 

@@ -239,3 +239,15 @@ def test_no_dag_is_unpaused_when_none_is_named(corpus: Corpus) -> None:
     with address.connect(read_only=False) as conn:
         assert pausing.unpause_dags(conn, ()).unpaused == 0
     assert set(flags(address).values()) == {True}
+
+
+@pytest.mark.parametrize("version", ["1.10.15", "2.10.5", "3.3.2"])
+def test_only_dags_that_are_active_and_have_a_file_are_scheduled(corpus: Corpus, version: str) -> None:
+    address = corpus(version)
+    with address.connect(read_only=False) as conn:
+        for dag_id in ("kept", "paused", "without a file"):
+            add_dag(conn, dag_id)
+        conn.execute("UPDATE dag SET is_paused = dag_id NOT IN ('kept', 'without a file')")
+        gone = "is_stale = true" if version == "3.3.2" else "is_active = false"
+        conn.execute(f"UPDATE dag SET {gone} WHERE dag_id = 'without a file'")
+        assert pausing.read_scheduled(conn) == ("kept",)

@@ -104,7 +104,13 @@ def result(
         patch.setenv("AIRFLOW_CONN_WAREHOUSE", f"postgresql://ann:{PASSWORD}@db/warehouse")
         patch.setenv("HOME", str(home))
         return check_dag_files(
-            runtimes, release="3.3.2", folder=str(folder), timeout=3, import_timeout=None, listener=heard
+            runtimes,
+            release="3.3.2",
+            folder=str(folder),
+            timeout=3,
+            import_timeout=None,
+            expected=["packed", "gone"],
+            listener=heard,
         )
 
 
@@ -158,6 +164,16 @@ def test_files_that_take_too_long_are_told_first(result: DagFilesResult) -> None
 
 def test_a_dag_id_in_two_files_is_told(result: DagFilesResult) -> None:
     assert {each.check: each.evidence for each in result.findings}["dag_ids_twice"] == ("good",)
+
+
+def test_active_dags_that_no_file_has_are_told(result: DagFilesResult) -> None:
+    assert {each.check: each.evidence for each in result.findings}["dag_ids_absent"] == ("gone",)
+
+
+def test_a_file_that_waits_is_told_from_one_that_works(files: dict[str, DagFile]) -> None:
+    cpu_seconds = files["slow.py"].cpu_seconds
+    assert cpu_seconds is not None
+    assert cpu_seconds < files["slow.py"].seconds / 2
 
 
 def test_rules_are_told_beside_what_was_imported(result: DagFilesResult) -> None:
