@@ -5,7 +5,7 @@ import {
 } from "./airflow.js";
 import { followTheme, h, link, say } from "./dom.js";
 import { createHistory } from "./history.js";
-import { createRun, inOrder, isOver, spoken } from "./run.js";
+import { createRun, inOrder, isOver, isReport, spoken } from "./run.js";
 
 const EVERY = 3000; // ms between two looks at what runs
 const HISTORY_EVERY = 30000;
@@ -120,8 +120,9 @@ async function updateOne(run) {
   const of = (key) => new Map(instances.map(({ task_id }) => [task_id, kept.values.get(`${task_id} ${key}`)?.value]));
   const sorted = inOrder(tasks, instances);
   const progress = of("progress");
+  const verdict = [...of("return_value").values()].find(Boolean);
   kept.run = run;
-  kept.view.update({ run, instances: sorted, errors: of("error"), said: of("said"), progress, asked });
+  kept.view.update({ run, instances: sorted, errors: of("error"), said: of("said"), progress, asked, verdict });
   say(spokenLine, spoken(run, sorted, progress));
 }
 
@@ -130,15 +131,18 @@ async function orderOf(dagId) {
   return order.get(dagId);
 }
 
-/** Reads only what is shown and has changed: of a running step what it says, of a failed one why. */
+function wants(taskId, key, state) {
+  if (key === "error") return ["failed", "up_for_retry"].includes(state);
+  if (key === "return_value") return isReport(taskId) && state === "success";
+  return ["progress", "said"].includes(key) && ["running", "deferred"].includes(state);
+}
+
+/** Reads only what is shown and has changed: of a running step what it says, of a failed one why, of the report the verdict. */
 async function readValues(run, instances, xcoms, values) {
   const states = new Map(instances.map(({ task_id, state }) => [task_id, state]));
   const wanted = xcoms.filter(({ task_id, key, timestamp }) => {
     const state = states.get(task_id);
-    const fits = key === "error"
-      ? ["failed", "up_for_retry"].includes(state)
-      : ["progress", "said"].includes(key) && ["running", "deferred"].includes(state);
-    return fits && values.get(`${task_id} ${key}`)?.timestamp !== timestamp;
+    return wants(task_id, key, state) && values.get(`${task_id} ${key}`)?.timestamp !== timestamp;
   });
   await Promise.all(wanted.map(async (xcom) => {
     try {

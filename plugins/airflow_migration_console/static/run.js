@@ -16,6 +16,7 @@ const STATES = {
   upstream_failed: "was not reached",
 };
 
+export const isReport = (taskId) => taskId === "report" || taskId === "report_roll_back";
 export const isOver = (run) => OVER.includes(run.state);
 
 const named = (taskId) => taskId.replaceAll("_", " ");
@@ -52,13 +53,13 @@ export function createRun(run) {
   const element = h("section", { class: "card", "aria-label": `${KINDS[run.dag_id]} ${run.dag_run_id}` },
     heading, facts, links, questions.element, failure, list);
 
-  function update({ run, instances, errors, said, progress, asked }) {
+  function update({ run, instances, errors, said, progress, asked, verdict }) {
     say(state, run.state);
     state.dataset.state = run.state;
     const done = instances.filter(({ state }) => ["success", "skipped"].includes(state)).length;
     facts.replaceChildren(h("code", {}, run.dag_run_id), " · started ", moment(run.start_date),
       ` · ${isOver(run) ? "took" : "runs for"} ${duration(secondsBetween(run.start_date, run.end_date))}`,
-      ` · ${done} of ${instances.length} steps done`);
+      ` · ${done} of ${instances.length} steps done`, verdictOf(verdict));
     updateLinks(links, run, instances);
     questions.update(asked);
     updateFailure(failure, run, instances, errors);
@@ -72,8 +73,15 @@ export function createRun(run) {
   return { element, update };
 }
 
+/** What the report says of a migration or a rehearsal. */
+function verdictOf(verdict) {
+  if (typeof verdict?.verified !== "boolean") return "";
+  const downtime = verdict.downtime ? `, downtime ${duration(verdict.downtime.seconds)}` : "";
+  return h("strong", {}, ` · ${verdict.verified ? "verified" : "not verified"}${downtime}`);
+}
+
 function updateLinks(element, run, instances) {
-  const hasReport = instances.some(({ task_id, state }) => /^report/.test(task_id) && state === "success");
+  const hasReport = instances.some(({ task_id, state }) => isReport(task_id) && state === "success");
   if (element.dataset.shown === String(hasReport)) return;
   element.dataset.shown = hasReport;
   element.replaceChildren(link(pages.run(run), "Graph and logs"),
