@@ -88,7 +88,7 @@ def users_files(folder: Path) -> dict[str, Any]:
     )
     (dags / "slow.py").write_text("from airflow import DAG\nimport time\ntime.sleep(600)\n")
     settings.write_text("[core]\ndag_concurrency = 16\n")
-    return {"dags_folder": str(dags), "dag_parse_timeout": 3, "airflow_cfg": str(settings)}
+    return {"dags_folder": str(dags), "dag_parse_timeout": 5, "airflow_cfg": str(settings)}
 
 
 def databases_of(*servers: DatabaseAddress) -> list[Any]:

@@ -9,6 +9,10 @@ from airflow_migration.metadata.findings import EXAMPLES, Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.planning.configuration import SettingChange
 
+KINDS = {
+    "invalid": "settings with a value that Airflow {} refuses",
+    "default": "settings whose default is another one in Airflow {}",
+}
 WRITE = "Write them so in the target's airflow.cfg, or as its environment variables"
 
 
@@ -44,15 +48,17 @@ def findings_of(
     required = [each for each in changes if each.required]
     renamed = [each for each in changes if not each.required and each.after]
     gone = [each for each in changes if not each.after]
-    yield from _finding("configuration_required", required, f"settings must change for Airflow {target}", WRITE)
-    yield from _finding("configuration_renamed", renamed, f"settings have a new name or value in {target}", WRITE)
-    yield from _finding("configuration_removed", gone, f"settings mean nothing to Airflow {target}", "Leave them out")
+    yield from _finding("configuration_required", required, f"settings that must change for Airflow {target}", WRITE)
+    yield from _finding("configuration_renamed", renamed, f"settings with a new name or value in {target}", WRITE)
+    yield from _finding(
+        "configuration_removed", gone, f"settings that mean nothing to Airflow {target}", "Leave them out"
+    )
     yield from _of_lint(lint, target)
     if commands:
         yield Finding(
             check="configuration_commands",
             severity="info",
-            summary=f"{len(commands)} commands are called otherwise in Airflow {target}",
+            summary=f"commands that are called otherwise in Airflow {target}: {len(commands)}",
             count=len(commands),
             evidence=tuple(_lines(commands)[:EXAMPLES]),
             remedy="Change them where processes are started: unit files, images, charts, scripts",
@@ -75,7 +81,7 @@ def _finding(check: str, changes: Sequence[SettingChange], sentence: str, remedy
         yield Finding(
             check=check,
             severity="warning" if any(each.required for each in changes) else "info",
-            summary=f"{len(changes)} {sentence}",
+            summary=f"{sentence}: {len(changes)}",
             count=len(changes),
             evidence=tuple(in_words(each) for each in changes[:EXAMPLES]),
             remedy=remedy,
@@ -89,22 +95,19 @@ def _of_lint(lint: Sequence[Mapping[str, str]] | None, target: Release) -> Itera
             yield Finding(
                 check="configuration_later",
                 severity="info",
-                summary=f"`airflow config lint` of {target} names {len(lint)} settings that 3.0 has otherwise",
+                summary=f"settings that 3.0 will have otherwise, by `airflow config lint` of {target}: {len(lint)}",
                 count=len(lint),
                 evidence=tuple(each["message"] for each in lint[:EXAMPLES]),
                 remedy="Nothing to do for this target",
             )
         return
-    for kind in ("invalid", "default"):
+    for kind, sentence in KINDS.items():
         found = [each["message"] for each in lint or () if each["kind"] == kind]
         if found:
             yield Finding(
                 check=f"configuration_{kind}",
                 severity="warning" if kind == "invalid" else "info",
-                summary=f"{len(found)} settings have "
-                + ("a value that Airflow {} refuses" if kind == "invalid" else "another default in Airflow {}").format(
-                    target
-                ),
+                summary=f"{sentence.format(target)}: {len(found)}",
                 count=len(found),
                 evidence=tuple(found[:EXAMPLES]),
                 remedy="Correct them" if kind == "invalid" else "Nothing to do where the value is meant",

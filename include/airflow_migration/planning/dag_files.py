@@ -29,29 +29,32 @@ SLOW_SHARE = 0.5
 # Trouble → the finding's sentence and remedy, in the order in which they are told.
 SENTENCES: dict[Trouble, tuple[str, str]] = {
     "timed_out": (
-        "DAG files take longer to import than they are given",
+        "DAG files that take longer to import than they are given",
         "Move what they do at import (requests, queries, loops) into tasks, or raise [core] dagbag_import_timeout",
     ),
     "removed": (
-        "DAG files import what Airflow {release} does not have",
+        "DAG files that import what Airflow {release} does not have",
         "Change the imports before the cut-over; where the name went is told beside each",
     ),
-    "syntax": ("DAG files are no valid Python for the target", "Correct them, or name them in .airflowignore"),
+    "syntax": ("DAG files that are no valid Python for the target", "Correct them, or name them in .airflowignore"),
     "missing_provider": (
-        "DAG files need providers that the runtime does not have",
+        "DAG files that need providers which the runtime does not have",
         "Install them at the target; a runtime given by path that has them lets the files be checked as well",
     ),
     "missing_module": (
-        "DAG files need modules that the runtime does not have",
+        "DAG files that need modules which the runtime does not have",
         "Install them at the target, plugins included; a runtime given by path lets the files be checked as well",
     ),
-    "error": ("DAG files fail to import", "Mend them; the error is told beside each"),
-    "died": ("DAG files end the process that imports them", "Take exits and native code out of what runs at import"),
+    "error": ("DAG files that fail to import", "Mend them; the error is told beside each"),
+    "died": (
+        "DAG files that end the process which imports them",
+        "Take exits and native code out of what runs at import",
+    ),
     "needs_database": (
-        "DAG files read a Variable or Connection at import, which the check has none of",
+        "DAG files that read a Variable or Connection at import, of which the check has none",
         "Give a default value or read it in a task: then they can be checked, and parse faster",
     ),
-    "not_reached": ("DAG files were not read before the check's deadline", "Give a shorter dag_parse_timeout"),
+    "not_reached": ("DAG files that were not read before the check's deadline", "Give a shorter dag_parse_timeout"),
 }
 
 
@@ -205,7 +208,7 @@ def findings_of(
         yield Finding(
             check=f"dag_rules_{each.rule}",
             severity="warning" if breaking else "info",
-            summary=f"ruff's rule {each.rule} ({each.name}) names {each.count} places in {each.files} files"
+            summary=f"places that ruff's rule {each.rule} ({each.name}) names: {each.count}; files: {each.files}"
             + ("" if breaking else "; they work in 3.x still"),
             count=each.count,
             evidence=examples,
@@ -223,7 +226,7 @@ def _troubles(files: Sequence[DagFile], trouble: Trouble, target: Release) -> It
     yield Finding(
         check=f"dag_files_{trouble}",
         severity="info" if trouble == "needs_database" else "warning",
-        summary=f"{len(found)} {sentence.format(release=target)}",
+        summary=f"{sentence.format(release=target)}: {len(found)}",
         count=len(found),
         evidence=tuple(_example(each) for each in found[:EXAMPLES]),
         remedy=remedy,
@@ -244,8 +247,8 @@ def _slow(files: Sequence[DagFile], limit: float) -> Iterator[Finding]:
         yield Finding(
             check="dag_files_slow",
             severity="warning" if beyond else "info",
-            summary=f"{len(beyond)} DAG files take longer than the target's dagbag_import_timeout of {limit:g} s, "
-            f"{len(found) - len(beyond)} more than half of it",
+            summary=f"DAG files that take longer than the target's dagbag_import_timeout of {limit:g} s:"
+            f" {len(beyond)}; more than half of it: {len(found) - len(beyond)}",
             count=len(found),
             evidence=tuple(f"{each.path}: {each.seconds:.1f} s" for each in found[:EXAMPLES]),
             remedy=SENTENCES["timed_out"][1],
@@ -259,7 +262,7 @@ def _twice(files: Sequence[DagFile]) -> Iterator[Finding]:
         yield Finding(
             check="dag_ids_twice",
             severity="warning",
-            summary=f"{len(twice)} DAG ids are in more than one file; which of them runs is left to chance",
+            summary=f"DAG ids that are in more than one file, of which chance chooses one: {len(twice)}",
             count=len(twice),
             evidence=tuple(twice[:EXAMPLES]),
             remedy="Give each DAG an id of its own",
@@ -274,7 +277,7 @@ def _absent(files: Sequence[DagFile], expected: Sequence[str]) -> Iterator[Findi
         yield Finding(
             check="dag_ids_absent",
             severity="warning",
-            summary=f"{len(absent)} of {len(expected)} active DAGs of the source are in no file that was imported",
+            summary=f"active DAGs of the source that no imported file has: {len(absent)} of {len(expected)}",
             count=len(absent),
             evidence=tuple(absent[:EXAMPLES]),
             remedy="Mend the files with trouble; see whether the folder is whole, and what .airflowignore leaves out:"

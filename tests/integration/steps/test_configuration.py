@@ -15,6 +15,8 @@ from airflow_migration.metadata.releases import release
 from airflow_migration.planning.configuration_result import ConfigurationResult
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.runtimes.command import script_environment
+from airflow_migration.runtimes.kubernetes import KubernetesRuntime
+from airflow_migration.runtimes.pod_spec import PodOptions
 from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.secret import Secret
 from airflow_migration.steps.configuration import check_configuration
@@ -111,6 +113,21 @@ def test_findings_say_what_a_person_has_to_do(result: ConfigurationResult) -> No
 def test_no_secret_is_told_and_no_command_is_run(result: ConfigurationResult, place: Path, heard: Heard) -> None:
     assert SECRET not in json.dumps(asdict(result)) + heard.text
     assert [path.name for path in place.iterdir()] == ["airflow.cfg"]
+
+
+def test_in_pods_no_release_can_be_asked(place: Path) -> None:
+    pods = KubernetesRuntime(lambda: pytest.fail("no cluster is asked"), PodOptions(namespace="x", image="x"))
+    unread = check_configuration(
+        pods,
+        path=str(place / "airflow.cfg"),
+        source="1.10.15",
+        releases=["3.3.2"],
+        address=ADDRESS,
+        cron_data_intervals=None,
+        listener=Heard(),
+    )
+    assert (unread.release, unread.changes) == ("", ())
+    assert [each.check for each in unread.findings] == ["configuration_unread"]
 
 
 def test_the_releases_own_command_finds_the_same(runtimes: VenvRuntime, heard: Heard, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from tests.listening import Heard
 
 from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.planning.dag_files import DagFile, DagFilesResult
+from airflow_migration.runtimes.kubernetes import KubernetesRuntime
+from airflow_migration.runtimes.pod_spec import PodOptions
 from airflow_migration.runtimes.venv import VenvRuntime
 from airflow_migration.steps.dag_files import check_dag_files
 
@@ -107,7 +109,7 @@ def result(
             runtimes,
             release="3.3.2",
             folder=str(folder),
-            timeout=3,
+            timeout=5,
             import_timeout=None,
             expected=["packed", "gone"],
             listener=heard,
@@ -125,7 +127,7 @@ def test_a_good_file_has_its_dags_and_its_seconds(result: DagFilesResult, files:
     assert good.cpu_seconds is not None
     assert 0 < good.cpu_seconds <= good.seconds + 0.01
     assert files["team/packed.py"].dag_ids == ("packed",)
-    assert (result.release, result.import_timeout, result.timeout) == ("3.3.2", 30.0, 3.0)
+    assert (result.release, result.import_timeout, result.timeout) == ("3.3.2", 30.0, 5.0)
     assert result.dags == 2
 
 
@@ -142,7 +144,7 @@ def test_only_what_the_release_takes_for_dag_files_is_read(result: DagFilesResul
         ("provider.py", "missing_provider", 2, "apache-airflow-providers-cncf-kubernetes"),
         ("module.py", "missing_module", 2, "not_installed_anywhere"),
         ("broken.py", "syntax", 2, "SyntaxError"),
-        ("slow.py", "timed_out", 6, "3 s"),
+        ("slow.py", "timed_out", 6, "5 s"),
         ("quits.py", "died", None, "3"),
         ("leaves.py", "error", 3, "SystemExit"),
         ("variable.py", "needs_database", 3, "Variable x"),
@@ -248,6 +250,16 @@ def test_a_killed_task_leaves_no_file_at_work(tmp_path: Path, own_runtime: VenvR
     while alive(tmp_path) and time.monotonic() < deadline:
         os.sched_yield()
     assert alive(tmp_path) == []
+
+
+def test_in_pods_ruff_alone_reads_the_files(tmp_path: Path) -> None:
+    (tmp_path / "renamed.py").write_text(RENAMED)
+    pods = KubernetesRuntime(lambda: pytest.fail("no cluster is asked"), PodOptions(namespace="x", image="x"))
+    result = check_dag_files(
+        pods, release="3.3.2", folder=str(tmp_path), timeout=None, import_timeout=None, listener=Heard()
+    )
+    assert (result.release, result.files) == ("", ())
+    assert {each.check for each in result.findings} >= {"dag_files_unread", "dag_rules_AIR301"}
 
 
 def test_a_folder_that_is_not_there_is_a_mistake_of_the_user(runtimes: VenvRuntime, tmp_path: Path) -> None:
