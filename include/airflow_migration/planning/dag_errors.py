@@ -18,6 +18,7 @@ Trouble = Literal[
     "missing_module",  # another module that the runtime does not have
     "syntax",
     "needs_database",  # reads a Variable or Connection, and there is none
+    "needs_environment",  # reads an environment variable, and there is none
     "died",  # ended its own process
     "not_reached",
     "error",
@@ -39,6 +40,8 @@ NO_DATABASE = re.compile(
     r"Variable .+ does not exist|The conn_id `.*` isn't defined|no such table: |VARIABLE_NOT_FOUND"
     r"|CONNECTION_NOT_FOUND|[Vv]ariable .+ not found|[Cc]onnection .+ not found"
 )
+# os.environ[…]; from Python 3.11 on that module is frozen.
+IN_OS = re.compile(r"^<frozen os>$|/os\.py$")
 WHERE_INSTALLED = re.compile(r" \(/[^()]*/site-packages/[^()]*\)$")
 SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 SYNTAX_IN_1_10 = re.compile(r"^(invalid syntax|unexpected indent|unindent).* \((?P<file>[^(),]+), line (?P<line>\d+)\)")
@@ -67,6 +70,8 @@ def read_failure(text: str, path: Path) -> ImportFailure:
     kind, message = _message(text)
     frames = [int(frame["line"]) for frame in FRAME.finditer(text) if Path(frame["file"]) == path]
     trouble, name = _trouble(kind, message)
+    if kind == "KeyError" and (innermost := _innermost(text)) and IN_OS.search(innermost):
+        trouble = "needs_environment"
     line = frames[-1] if frames else None
     if line is None and (found := SYNTAX_IN_1_10.search(message)):
         trouble, line = "syntax", int(found["line"])
@@ -103,6 +108,11 @@ def shorten(text: str) -> str:
     """One line, not too long."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def _innermost(text: str) -> str:
+    """The file of the last frame."""
+    return next((str(frame["file"]) for frame in reversed(list(FRAME.finditer(text)))), "")
 
 
 def _message(text: str) -> tuple[str, str]:

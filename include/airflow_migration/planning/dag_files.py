@@ -54,8 +54,15 @@ SENTENCES: dict[Trouble, tuple[str, str]] = {
         "DAG files that read a Variable or Connection at import, of which the check has none",
         "Give a default value or read it in a task: then they can be checked, and parse faster",
     ),
+    "needs_environment": (
+        "DAG files that read an environment variable at import, of which the check has none",
+        "See that the target's processes have it; with a default value the files can be checked",
+    ),
     "not_reached": ("DAG files that were not read before the check's deadline", "Give a shorter dag_parse_timeout"),
 }
+
+UNJUDGED = ("needs_database", "needs_environment")
+"""What the target has and the check has not: nothing is wrong with the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +232,7 @@ def _troubles(files: Sequence[DagFile], trouble: Trouble, target: Release) -> It
     sentence, remedy = SENTENCES[trouble]
     yield Finding(
         check=f"dag_files_{trouble}",
-        severity="info" if trouble == "needs_database" else "warning",
+        severity="info" if trouble in UNJUDGED else "warning",
         summary=f"{sentence.format(release=target)}: {len(found)}",
         count=len(found),
         evidence=tuple(_example(each) for each in found[:EXAMPLES]),

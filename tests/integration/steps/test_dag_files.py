@@ -60,6 +60,8 @@ FILES = {
     "quits.py": "from airflow import DAG\nimport os\nos._exit(3)\n",
     "leaves.py": "from airflow import DAG\nimport sys\nsys.exit(0)\n",
     "variable.py": "from airflow import DAG\nfrom airflow.models import Variable\nVariable.get('x')\n",
+    "environ.py": "from airflow import DAG\nimport os\nBUCKET = os.environ['BUCKET']\n",
+    "keyed.py": "from airflow import DAG\nBUCKET = {}['BUCKET']\n",
     "ignored.py": DAG.format("ignored"),
     ".airflowignore": "ignored.py\n",
 }
@@ -148,6 +150,8 @@ def test_only_what_the_release_takes_for_dag_files_is_read(result: DagFilesResul
         ("quits.py", "died", None, "3"),
         ("leaves.py", "error", 3, "SystemExit"),
         ("variable.py", "needs_database", 3, "Variable x"),
+        ("environ.py", "needs_environment", 3, "BUCKET"),
+        ("keyed.py", "error", 2, "BUCKET"),
     ],
 )
 def test_each_trouble_has_its_name_and_line(

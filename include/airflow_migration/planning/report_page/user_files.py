@@ -15,6 +15,7 @@ TROUBLES = {
     "missing_module": "needs a module",
     "syntax": "is no valid Python",
     "needs_database": "reads a Variable or Connection",
+    "needs_environment": "reads an environment variable",
     "died": "ends its process",
     "not_reached": "was not read in time",
     "error": "fails",
