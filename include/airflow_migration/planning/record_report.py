@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_migration.metadata.findings import SEVERITIES
-from airflow_migration.planning.report import PAUSE, REHEARSAL, UNPAUSE, VERIFY
+from airflow_migration.planning.report import FILE_CHECKS, PAUSE, REHEARSAL, UNPAUSE, VERIFY
 from airflow_migration.planning.run_records import Pair, RecordedFinding, RecordedRevision, RunRecord
 
 COPY, CLONE_TASK, RESTORE = "copy_source", "clone_database", "restore_database"
@@ -37,7 +37,9 @@ def record_of(report: Mapping[str, Any]) -> RunRecord | None:
         **{name: plan[name] for name in ("source_release", "source_head", "target_release", "transfer")},
         options=_options(plan),
         source_bytes=plan["source_size"],
-        findings=group_findings(report["findings"]),
+        findings=group_findings(plan["findings"]),
+        files=tuple(name for name in FILE_CHECKS.values() if report.get(name)),
+        file_findings=group_findings(report["findings"][len(plan["findings"]) :]),
         steps={name: step["seconds"] for name, step in done.items()},
         revisions=tuple(_revisions(done)),
         **_template(done, report["kind"]),

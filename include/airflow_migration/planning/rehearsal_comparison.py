@@ -69,7 +69,8 @@ def compare(before: RunRecord, now: RunRecord) -> dict[str, Any]:
     seconds; ``not_comparable``, why these are left out; and ``words``, all of it in sentences.
     """
     reasons = tuple(_not_comparable(before, now))
-    found = compare_findings(before.findings, now.findings)
+    same_files = before.files == now.files
+    found = compare_findings(*(_found(each, files=same_files) for each in (before, now)))
     steps = () if reasons else _differences(before.steps, now.steps)
     revisions = () if reasons else _revisions(before.revisions, now.revisions)
     made: dict[str, Any] = {
@@ -88,7 +89,13 @@ def compare(before: RunRecord, now: RunRecord) -> dict[str, Any]:
     words += _of_seconds(revisions[:3])
     words += _of_downtime(before, now)
     words += [f"Seconds are not compared: {reason}" for reason in reasons]
+    if not same_files:
+        words.append("What was found in files is not compared: other files were checked before")
     return made | {"words": words or [f"Nothing is new since rehearsal {before.run_id}"]}
+
+
+def _found(record: RunRecord, *, files: bool) -> tuple[RecordedFinding, ...]:
+    return (*record.findings, *record.file_findings) if files else record.findings
 
 
 def compare_findings(before: Sequence[RecordedFinding], now: Sequence[RecordedFinding]) -> FindingChanges:

@@ -67,6 +67,9 @@ class RunRecord:
 
     :param kind: ``migration`` or ``rehearsal``
     :param options: those params of the run that change what is done or how long it takes
+    :param findings: of preflight
+    :param files: which files of the deployment were checked beside it: ``dag_files``, ``configuration``
+    :param file_findings: of these checks
     :param source_bytes: size of the source's database
     :param template_bytes: size of the copy by CREATE DATABASE … TEMPLATE; 0 where none was made
     :param template_seconds: of that copy
@@ -100,6 +103,8 @@ class RunRecord:
     between: float = 0.0
     downtime: float | None = None
     predicted: dict[str, Any] | None = None
+    files: tuple[str, ...] = ()
+    file_findings: tuple[RecordedFinding, ...] = ()
 
     @property
     def pair(self) -> Pair:
@@ -124,7 +129,7 @@ class RunRecord:
     def counts(self) -> dict[str, int]:
         """How many findings of each severity."""
         return {
-            severity: sum(finding.severity == severity for finding in self.findings)
+            severity: sum(finding.severity == severity for finding in (*self.findings, *self.file_findings))
             for severity in SEVERITIES
             if severity != "ok"
         }
@@ -139,7 +144,9 @@ class RunRecord:
             data = json.loads(text)
             known = {each.name for each in fields(cls)}
             values = {name: value for name, value in data.items() if name in known}
-            values["findings"] = tuple(RecordedFinding(**each) for each in values["findings"])
+            for name in ("findings", "file_findings"):
+                values[name] = tuple(RecordedFinding(**each) for each in values[name])
+            values["files"] = tuple(values["files"])
             values["revisions"] = tuple(RecordedRevision(**each) for each in values["revisions"])
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as err:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -100,6 +100,15 @@ def test_what_is_new_since_the_rehearsal_is_told() -> None:
     for said in (LOST.summary, "was 2", "2.0 GB"):
         assert said in news, said
     assert all(sentence in body(made) for sentence in made.last_rehearsal["news"])
+
+
+def test_what_a_rehearsal_has_found_in_files_is_counted_and_not_said_to_be_gone() -> None:
+    report = rehearsal()
+    found = asdict(replace(ODD, check="dag_files_broken", severity="warning"))
+    made = consulted(plan_of(), report | {"dag_files": {"count": 9}, "findings": [*report["findings"], found]})
+    assert made.last_rehearsal is not None
+    assert made.last_rehearsal["findings"]["warning"] == 2
+    assert made.last_rehearsal["news"] == []
 
 
 def section(text: str, title: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from tests.unit.planning.rehearsed import LOST, MB, ODD, at_other_release, plan_of, record, rehearsal
@@ -67,6 +67,22 @@ def test_seconds_of_another_release_or_of_less_history_are_not_compared() -> Non
         assert made["not_comparable"] == [reason]
         assert made["steps"] == made["revisions"] == []
         assert made["words"] == [f"Seconds are not compared: {reason}"]
+
+
+def with_dag_files(report: dict[str, Any], summary: str, count: int) -> dict[str, Any]:
+    """A rehearsal that has imported the DAG files too."""
+    found = asdict(replace(ODD, check="dag_files_broken", summary=summary, count=count))
+    return report | {"dag_files": {"count": 9}, "findings": [*report["findings"], found]}
+
+
+def test_what_was_found_in_dag_files_is_compared_when_both_have_looked_there() -> None:
+    before, now = (with_dag_files(rehearsal(n), f"{n} DAG files do not import", n) for n in (1, 2))
+    (changed,) = compared(before, now)["findings"]["changed"]
+    assert (changed["check"], changed["count_before"], changed["count"]) == ("dag_files_broken", 1, 2)
+    for once in (compared(before, rehearsal(2)), compared(rehearsal(1), now)):
+        assert not any(once["findings"].values()), "neither gone nor new: nobody has looked"
+        (said,) = once["words"]
+        assert "files" in said
 
 
 def test_a_rehearsal_that_fails_verification_for_the_first_time_says_so() -> None:
