@@ -44,6 +44,7 @@ export function inOrder(tasks, instances) {
 export function createRun(run) {
   const state = h("span", { class: "state" });
   const facts = h("p", { class: "muted" });
+  const whole = h("progress", { class: "whole", "aria-label": "Steps done" });
   const links = h("p", { class: "links" });
   const failure = h("div", { class: "failure" });
   const questions = createQuestions(run);
@@ -51,7 +52,7 @@ export function createRun(run) {
   const list = h("ol", { class: "steps" });
   const heading = h("h2", {}, `${KINDS[run.dag_id]} `, state);
   const element = h("section", { class: "card", "aria-label": `${KINDS[run.dag_id]} ${run.dag_run_id}` },
-    heading, facts, links, questions.element, failure, list);
+    heading, facts, whole, links, questions.element, failure, list);
 
   function update({ run, instances, errors, said, progress, asked, verdict }) {
     say(state, run.state);
@@ -60,6 +61,9 @@ export function createRun(run) {
     facts.replaceChildren(h("code", {}, run.dag_run_id), " · started ", moment(run.start_date),
       ` · ${isOver(run) ? "took" : "runs for"} ${duration(secondsBetween(run.start_date, run.end_date))}`,
       ` · ${done} of ${instances.length} steps done`, verdictOf(verdict));
+    whole.max = instances.length || 1;
+    whole.value = done;
+    show(whole, !isOver(run));
     updateLinks(links, run, instances);
     questions.update(asked);
     updateFailure(failure, run, instances, errors);

@@ -1,4 +1,4 @@
-// The plan's Markdown as elements: paragraphs, headings, lists, tables, bold and code. Anything else stays as it is.
+// The plan's Markdown as elements: paragraphs, headings, lists, tables, bold, italics and code. Anything else stays as it is.
 
 import { h } from "./dom.js";
 
@@ -45,8 +45,9 @@ function table(lines) {
 }
 
 function inline(text) {
-  return text.split(/(\*\*[^*]+\*\*|`[^`]+`)/).map((piece) => {
+  return text.split(/(\*\*[^*]+\*\*|\*[^*\s]+\*|`[^`]+`)/).map((piece) => {
     if (/^\*\*.+\*\*$/.test(piece)) return h("strong", {}, piece.slice(2, -2));
+    if (/^\*.+\*$/.test(piece)) return h("em", {}, piece.slice(1, -1));
     if (/^`.+`$/.test(piece)) return h("code", {}, piece.slice(1, -1));
     return piece;
   });
