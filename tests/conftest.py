@@ -56,6 +56,10 @@ TOGETHER = dict.fromkeys(
 """Files that share what is dear to set up with another one."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", action="store_true", help="take the pictures of docs/images anew")
+
+
 class Schedule(LoadFileScheduling):
     """Where several processes share the work, the tests of a file stay together."""
 
@@ -168,6 +172,12 @@ def browser() -> Iterator[Browser]:
         pytest.skip(MISSING)
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def pictures(request: pytest.FixtureRequest) -> Path | None:
+    """Where the documentation has its pictures, when they are to be taken."""
+    return REPOSITORY / "docs" / "images" if request.config.getoption("--screenshots") else None
 
 
 @pytest.fixture(scope="session")
