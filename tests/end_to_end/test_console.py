@@ -291,7 +291,7 @@ def begin(stage: Stage, source: DatabaseAddress, key: Secret, env_file: Path) ->
         "password": source.password.reveal(),
     }
     target = {"airflow_version": "3.3.2", "control": {"kind": "env_file", "path": str(env_file)}}
-    conf = {"source_conn_id": "console_source", "target_conn_id": "console_target"}
+    conf = {"source_conn_id": "console_source", "target_conn_id": "console_target", "backup": False}
     with stage.control.client() as api:
         for conn_id, schema, extra in (
             ("console_source", source.database, {"secret_fernet_key": key.reveal()}),
