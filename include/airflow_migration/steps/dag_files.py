@@ -17,14 +17,8 @@ from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.planning.air_rules import by_rule, rules_for, run_rules
 from airflow_migration.planning.configuration import read_options
-from airflow_migration.planning.dag_files import (
-    DagFile,
-    DagFilesResult,
-    findings_of,
-    in_order,
-    judge_file,
-    name_replacements,
-)
+from airflow_migration.planning.dag_file_findings import findings_of, in_order
+from airflow_migration.planning.dag_files import DagFile, DagFilesResult, judge_file, name_replacements
 from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.runtimes import parse_dag_files

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_migration.metadata.releases import release
-from airflow_migration.planning.dag_files import MOST_FILES, DagFile, findings_of, in_order, judge_file
+from airflow_migration.planning.dag_file_findings import MOST_FILES, findings_of, in_order
+from airflow_migration.planning.dag_files import DagFile, judge_file
 
 FOLDER = Path("/dags")
 TARGET = release("3.3.2")
