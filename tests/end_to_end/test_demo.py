@@ -180,6 +180,21 @@ def test_no_secret_is_in_what_the_rest_api_answers(demo: Demo) -> None:
     assert search.leaks == []
 
 
+def test_tasks_lead_to_the_console_and_those_at_the_end_to_the_report(demo: Demo) -> None:
+    console = f"/dags/{DAG_ID}/runs/{RUN_ID}/plugin/migration"
+    with demo.stage.control.client() as api:
+        run = f"/dags/{DAG_ID}/dagRuns/{RUN_ID}/taskInstances"
+        shown = {
+            name: api.get(f"{run}/{name}/links").json()["extra_links"] for name in ("upgrade_1", "verify", "report")
+        }
+        assert shown["upgrade_1"] == {"Console": console}
+        assert shown["verify"] == shown["report"]
+        page = api.get(f"{demo.stage.control.url}{shown['report'].pop('Report')}")
+        assert shown["report"] == {"Console": console}
+    assert page.status_code == 200
+    assert "Migrated, and every row is accounted for" in page.text
+
+
 def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -> None:
     run_id = "rejected"
     before = _active_dags_of_the_source(demo)
@@ -196,6 +211,7 @@ def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -
         search = Search(demo.secrets)
         search.text(str(plan), "the plan in words")
         assert search.leaks == []
+        assert [*api.get(f"{run}/taskInstances/approve_plan/links").json()["extra_links"]] == ["Console"]
         answer = api.patch(asked, json={"chosen_options": ["Reject"], "params_input": {}})
         assert answer.status_code == 200, answer.text
         _until(lambda: api.get(run).json()["state"] == "failed")

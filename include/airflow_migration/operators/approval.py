@@ -8,12 +8,16 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
+from airflow_migration.links.console import ConsoleLink
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
 class ApprovePlanOperator(ApprovalOperator):
     """Shows the plan in words; skipped when no approval is required. A rejection fails the run, for good."""
+
+    operator_extra_links = (ConsoleLink(),)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(fail_on_reject=True, **kwargs)
