@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import pytest
 from psycopg import sql
 from tests.end_to_end.control import Control
 from tests.end_to_end.test_data_only import connection
+from tests.receiving import Received, mail_server
 
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 
+MAIL = {"from_email": "airflow@example.org", "disable_ssl": True, "disable_tls": True}
 ENV_FILE = "AIRFLOW__CORE__FERNET_KEY=b3duLWtleS1vZi10aGUtdGFyZ2V0LTAwMDAwMDAwMDA=\n"
 NEW_RUN = """
 INSERT INTO dag_run SELECT (jsonb_populate_record(d, jsonb_build_object('id', nextval('dag_run_id_seq'),
@@ -99,6 +103,36 @@ def databases_of(*servers: DatabaseAddress) -> list[Any]:
     return names
 
 
+def events_of(control: Control) -> list[dict[str, Any]]:
+    """What the asset's events say, the oldest first."""
+    query = "SELECT e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id WHERE a.name = ? ORDER BY e.id"
+    with closing(sqlite3.connect(control.database)) as database:
+        return [json.loads(extra) for (extra,) in database.execute(query, ("airflow_migration/rehearsal",))]
+
+
+@pytest.fixture
+def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
+    """A mail server, and somebody who wants to be told."""
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MIGRATION__NOTIFY_CONN_IDS", "mail")
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MIGRATION__NOTIFY_EMAILS", "ops@example.org")
+    with mail_server() as received:
+        yield received
+
+
+def assert_told(control: Control, mails: Received, reports: list[dict[str, Any]]) -> None:
+    """Other DAGs by the asset, people by mail."""
+    events = events_of(control)
+    assert [event["run_id"] for event in events] == [report["run_id"] for report in reports]
+    for event, report in zip(events, reports, strict=True):
+        assert event["verified"]
+        assert event["findings"]["blocker"] == sum(each["severity"] == "blocker" for each in report["findings"])
+        assert event["source_bytes"] == report["plan"]["source_size"]
+        assert event["downtime_seconds"] == report["prediction"]["seconds"]
+        assert Path(event["report"]) in control.reports()
+    told = [mail["Subject"].split(": ")[0] for _, mail in mails.mails]
+    assert told == [f"Rehearsal {report['run_id']}" for report in reports]
+
+
 def objects_of(address: DatabaseAddress) -> list[Any]:
     with address.connect() as conn:
         return conn.execute("SELECT oid, relname FROM pg_class WHERE relpersistence = 'p' ORDER BY 1").fetchall()
@@ -111,6 +145,7 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     fernet_key: Secret,
     control_database: Path,
     tmp_path: Path,
+    mails: Received,
 ) -> None:
     source = corpus("2.10.5")
     target = newer_server.on("airflow")
@@ -124,6 +159,7 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
         control_database,
         migration_source=connection(reader_of(source), secret_fernet_key=fernet_key.reveal()),
         migration_target=connection(target, control={"kind": "env_file", "path": str(env_file)}),
+        mail={"conn_type": "smtp", "host": "127.0.0.1", "port": mails.port, "extra": MAIL},
     )
     before = databases_of(source, target), objects_of(source)
     with written_to(source) as written:
@@ -166,3 +202,5 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     prediction = again["prediction"]
     assert prediction["based_on"] == [again["run_id"], report["run_id"]]
     assert 0 < prediction["low"] < prediction["seconds"] < prediction["high"]
+
+    assert_told(control, mails, [report, again])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +19,15 @@ from airflow_migration.planning.record_report import pair_of
 from airflow_migration.planning.rehearsal_report import look_back
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ReportedRun, build_report
 from airflow_migration.planning.report_folders import REHEARSALS, folder_name
-from airflow_migration.planning.report_page import page_of
+from airflow_migration.planning.report_page import page_of, plain_page
 from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 PAGE = "report.html"
+log = logging.getLogger(__name__)
+
 FOLDERS = {MIGRATION: (), REHEARSAL: (REHEARSALS,)}
 
 
@@ -114,8 +117,17 @@ def write_report(report: Mapping[str, Any], *folders: str) -> ObjectStoragePath:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     path.write_text(json.dumps(report, indent=2, ensure_ascii=False))
-    path.with_name(PAGE).write_text(page_of(report))
+    path.with_name(PAGE).write_text(_page(report))
     return path
+
+
+def _page(report: Mapping[str, Any]) -> str:
+    try:
+        return page_of(report)
+    # Whatever is odd about a report must not turn a run red that went well.
+    except Exception:
+        log.exception("report.html is plain: its parts could not be laid out")
+        return plain_page(report)
 
 
 def report_folder(*folders: str) -> ObjectStoragePath:

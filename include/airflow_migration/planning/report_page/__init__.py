@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,7 +19,7 @@ from airflow_migration.planning.report_page.times import downtime, prediction
 from airflow_migration.planning.report_page.user_files import configuration, dag_files
 from airflow_migration.planning.report_page.verdict import KINDS, ROLL_BACK, header, kind_of, verdict
 
-__all__ = ["page_of"]
+__all__ = ["page_of", "plain_page"]
 
 PARTS = {
     "plan": "Plan",
@@ -48,6 +49,17 @@ def page_of(report: Mapping[str, Any]) -> str:
     sections = [made for made in _sections(report) if made]
     named = KINDS.get(kind_of(report), "Report")
     title = f"{named} {report.get('run_id') or report['migration_id']}: {verdict(report)[1]}"
+    return _document(title, header(report), _contents(sections), *sections, _footer(report))
+
+
+def plain_page(report: Mapping[str, Any]) -> str:
+    """HTML of anything, should `page_of` not know what to make of it."""
+    text = json.dumps(report, indent=2, ensure_ascii=False, default=str)
+    sentence = "This report has something in it that its page cannot lay out. All of it is here as it was written."
+    return _document("Report", tag("header", tag("h1", "Report"), tag("p", sentence)), tag("pre", text))
+
+
+def _document(title: str, *content: Html) -> str:
     head = tag(
         "head",
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
@@ -55,8 +67,7 @@ def page_of(report: Mapping[str, Any]) -> str:
         tag("title", title),
         Html(f"<style>{style()}</style>"),
     )
-    main = tag("main", header(report), _contents(sections), *sections, _footer(report))
-    return f"<!doctype html>\n{tag('html', head, tag('body', main), lang='en')}\n"
+    return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *content)), lang='en')}\n"
 
 
 @cache

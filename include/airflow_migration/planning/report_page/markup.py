@@ -85,9 +85,14 @@ def table(caption: str, names: Sequence[str], rows: Iterable[Sequence[Node]]) ->
 
 def _cells(row: Sequence[Node]) -> Iterable[Html]:
     first, *others = row
-    yield tag("th", first, scope="row")
+    yield tag("th", _breakable(first), scope="row")
     for cell in others:
         yield tag("td", _text(cell), class_=_class_of(cell))
+
+
+def _breakable(name: Node) -> Node:
+    """A name that is broken at its underscores where it is broken at all."""
+    return Html(html(name).replace("_", "_<wbr>")) if isinstance(name, str) and not isinstance(name, Html) else name
 
 
 def _text(value: Node) -> Node:
