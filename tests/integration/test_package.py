@@ -88,6 +88,7 @@ def test_airflow_lists_the_console(airflow: AirflowCommand) -> None:
 def test_the_package_is_typed_and_brings_no_tests(environment: Path) -> None:
     (package,) = environment.glob("lib/python*/site-packages/airflow_migration")
     assert (package / "py.typed").is_file()
+    assert (package / "planning" / "report_page" / "style.css").is_file()
     assert (package.parent / "airflow_migration_console" / "static" / "index.html").is_file()
     assert not (package.parent / "demo").exists()
     assert not (package.parent / "tests").exists()

@@ -38,6 +38,8 @@ def test_every_module_that_it_names_is_there() -> None:
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 import_module(module)
+    for path in (*info["extra-links"], *info["notifications"]):
+        assert import_string(path).__name__ == path.rpartition(".")[2]
 
 
 def test_the_connection_form_shows_every_extra_and_hides_the_key() -> None:
