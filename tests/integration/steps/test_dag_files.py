@@ -38,7 +38,8 @@ except BaseException:
 CURIOUS = """from airflow import DAG
 import os, pathlib
 seen = [*os.environ.values(), *map(str, pathlib.Path.home().glob("*.secret"))]
-raise RuntimeError(" ".join(seen))
+pathlib.Path(__file__).with_name("seen.txt").write_text(" ".join(seen))
+raise RuntimeError(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
 """
 RENAMED = """from airflow import DAG
 with DAG("renamed", schedule_interval=None):
@@ -188,9 +189,13 @@ def test_rules_are_told_beside_what_was_imported(result: DagFilesResult) -> None
     assert "renamed.py:2" in {each.check: each.evidence for each in result.findings}["dag_rules_AIR301"][0]
 
 
-def test_no_secret_is_in_reach_of_a_dag_file(result: DagFilesResult, files: dict[str, DagFile], heard: Heard) -> None:
-    assert "RuntimeError" in files["curious.py"].error
-    assert PASSWORD not in json.dumps(asdict(result)) + heard.text
+def test_no_secret_is_in_reach_of_a_dag_file(
+    result: DagFilesResult, files: dict[str, DagFile], heard: Heard, folder: Path
+) -> None:
+    assert files["curious.py"].error.startswith("RuntimeError: sqlite:///")
+    seen = (folder / "seen.txt").read_text()
+    assert "sqlite:///" in seen
+    assert PASSWORD not in json.dumps(asdict(result)) + heard.text + seen
 
 
 def test_what_a_file_has_started_ends_with_it(result: DagFilesResult, folder: Path) -> None:
@@ -201,7 +206,8 @@ def test_what_a_file_has_started_ends_with_it(result: DagFilesResult, folder: Pa
 def test_nothing_is_left_in_the_folder(result: DagFilesResult, folder: Path) -> None:
     assert result.count
     assert {path.name for path in folder.rglob("*") if path.is_file()} == {Path(name).name for name in FILES} | {
-        "pids.txt"
+        "pids.txt",
+        "seen.txt",
     }
 
 
