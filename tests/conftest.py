@@ -52,7 +52,10 @@ TOGETHER = dict.fromkeys(
         "tests/end_to_end/test_leaks.py",
     ),
     "tests/end_to_end/test_demo.py",
-) | {"tests/end_to_end/test_kubernetes_target.py": "tests/end_to_end/test_data_only.py"}
+) | {
+    "tests/end_to_end/test_kubernetes_target.py": "tests/end_to_end/test_data_only.py",
+    "tests/integration/dags/test_notifications.py": "tests/integration/dags/test_rehearse_migration_states.py",
+}
 """Files that share what is dear to set up with another one."""
 
 

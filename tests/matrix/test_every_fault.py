@@ -63,6 +63,7 @@ def test_every_fault_at_once_is_found_repaired_and_accounted_for(
     done[release] = frozenset(repaired)
     PAGES.mkdir(exist_ok=True)
     page = page_of(report).replace(str(target_env.parent), "/etc/airflow")
+    page = page.replace(f"{source.host}:{source.port}", "db.example.org:5432")
     (PAGES / f"{release}.html").write_text(page, encoding="utf-8")
 
 

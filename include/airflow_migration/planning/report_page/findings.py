@@ -47,15 +47,14 @@ def _finding(finding: Mapping[str, Any], class_: str, mark: str) -> Html:
             tag("div", joined(tags, " "), class_="tags"),
             tag("p", str(finding.get("summary", "")), class_="name"),
             tag("p", str(finding["remedy"])) if finding.get("remedy") else None,
-            more(f"Which ({several(count, _unit(finding))})" if count else "Which", listing(map(str, evidence))),
-            more("Query that finds them", tag("pre", query)) if query else None,
+            tag(
+                "div",
+                more(f"Which ({count:,})" if count else "Which", listing(map(str, evidence))),
+                more("Query that finds them", tag("pre", query)) if query else None,
+                class_="asked",
+            ),
         ]
     )
-
-
-def _unit(finding: Mapping[str, Any]) -> str:
-    """What a check counts: those of files count no rows."""
-    return "place" if finding["check"].startswith(("dag_files", "dag_rules", "dag_ids", "configuration")) else "row"
 
 
 def _repair(repair: Mapping[str, Any]) -> Html:
