@@ -158,5 +158,6 @@ class ReportRollBackOperator(RollBackOperator):
         self.log.info("Report: %s (%s)", path, report["status"])
         for sentence in report["left_to_do"]:
             self.log.warning("Left to do: %s", sentence)
-        files = {"path": str(path), "page": str(path.with_name(PAGE))}
-        return files | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
+        # What every report's XCom has; nothing is compared here, and the cut-over is over.
+        common = {"path": str(path), "page": str(path.with_name(PAGE)), "verified": None, "downtime": None}
+        return common | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
