@@ -208,6 +208,8 @@ def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -
         _until(lambda: bool(parked.search(demo.stage.control.log.read_text(errors="replace"))))
         plan = api.get(asked).json()
         assert "never_made" in plan["body"]
+        assert "1.10.15 → 3.3.2" in plan["subject"]
+        assert "never rehearsed" in plan["body"]
         search = Search(demo.secrets)
         search.text(str(plan), "the plan in words")
         assert search.leaks == []

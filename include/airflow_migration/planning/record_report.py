@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_migration.metadata.findings import SEVERITIES
-from airflow_migration.planning.report import FILE_CHECKS, PAUSE, REHEARSAL, UNPAUSE, VERIFY
+from airflow_migration.planning.report import FILE_CHECKS, MIGRATION, PAUSE, REHEARSAL, UNPAUSE, VERIFY
 from airflow_migration.planning.run_records import Pair, RecordedFinding, RecordedRevision, RunRecord
 
 COPY, CLONE_TASK, RESTORE = "copy_source", "clone_database", "restore_database"
@@ -22,13 +22,12 @@ def pair_of(plan: Mapping[str, Any]) -> Pair:
 
 
 def record_of(report: Mapping[str, Any]) -> RunRecord | None:
-    """What is kept of a report; None of one without a plan, which tells nothing."""
-    plan = report["plan"]
-    if not plan:
+    """What is kept of a report; None of one that tells nothing: without a plan, or of a migration without an end."""
+    plan, downtime = report["plan"], report.get("downtime")
+    if not plan or (report["kind"] == MIGRATION and not downtime):
         return None
     pair = pair_of(plan)
     done = {step["task_id"]: step for step in report["steps"] if step.get("result")}
-    downtime = report.get("downtime")
     told = report.get("prediction") or plan.get("prediction")
     return RunRecord(
         **{name: report[name] for name in ("kind", "run_id", "started", "finished", "status", "verified")},

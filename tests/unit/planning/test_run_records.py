@@ -61,8 +61,9 @@ def test_findings_of_one_check_are_one_and_those_in_order_are_none() -> None:
     assert (kept.check, kept.severity, kept.count) == ("connection_id", "blocker", 5)
 
 
-def test_a_run_without_a_plan_leaves_no_record() -> None:
+def test_a_run_that_tells_nothing_leaves_no_record_and_takes_no_other_s_place() -> None:
     assert record_of(rehearsal() | {"plan": None}) is None
+    assert record_of(migration() | {"downtime": None}) is None, "rejected, or failed"
 
 
 def test_only_the_newest_are_read_however_many_there_are() -> None:
