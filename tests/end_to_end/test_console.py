@@ -22,7 +22,8 @@ from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
 from demo.stage import CONTROL_DATABASE, DAG_ID, Stage
 
-RUN = "cut_over_night"
+RUN, FAILED = "cut_over_night", "no_such_source"
+ROLL_BACK = "roll_back_migration"
 CONSOLE = "/migrations/"
 REPORT = f"{CONSOLE}reports/{DAG_ID}/{RUN}"
 TASKS = f"/dags/{DAG_ID}/dagRuns/{RUN}/taskInstances"
@@ -35,11 +36,11 @@ SLOW_UPGRADE = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.12); RETURN new; END $$;
 CREATE TRIGGER linger AFTER UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION linger();
 """
-# Keeps every share that a bar has shown, by its name.
-WATCH = """() => {
+# Keeps every share that a bar of a run has shown, by its name.
+WATCH = """run => {
     window.seen = {};
     const look = () => {
-        for (const bar of document.querySelectorAll("progress[value]")) {
+        for (const bar of document.querySelectorAll(`[aria-label$="${run}"] progress[value]`)) {
             const shares = (window.seen[bar.ariaLabel] ??= []);
             if (shares.at(-1) !== bar.position) shares.push(bar.position);
         }
@@ -87,6 +88,7 @@ class Night:
     :param trouble: what it said while there was no API server
     :param before: shares of each bar until then
     :param bars: and in the end
+    :param violations: of what axe asks for, while the plan waits, and while a step runs
     :param requests: to Airflow's API, by a page that is loaded when the run is over
     """
 
@@ -96,6 +98,7 @@ class Night:
     trouble: str
     before: dict[str, list[float]]
     bars: dict[str, list[float]]
+    violations: list[str]
     requests: int
 
 
@@ -140,15 +143,17 @@ def night(
     expect(button).to_be_visible(timeout=LONG)
     plan = console.locator("main").inner_text()
     take(admin, pictures, "console-plan")
+    found = violations(console)
     wait_until_asked(stage)
     with person(browser, stage, "reader") as page:
         refusal = tries_to_approve(page)
-    console.evaluate(WATCH)
+    console.evaluate(WATCH, RUN)
     focused = tab_to(admin, console, "Approve")
     admin.keyboard.press("Enter")
     console.wait_for_function("() => (window.seen['upgrade 1'] ?? []).length > 1", timeout=LONG)
     console.evaluate("() => window.scrollTo(0, 0)")
     take(admin, pictures, "console")
+    found += violations(console)
     before = console.evaluate("() => window.seen")
     restart_api_server()
     expect(console.get_by_role("alert")).not_to_be_empty()
@@ -161,6 +166,7 @@ def night(
         trouble=trouble,
         before=before,
         bars=console.evaluate("() => window.seen"),
+        violations=found,
         requests=len(load(admin)),
     )
 
@@ -216,6 +222,22 @@ def test_progress_survives_a_restart_of_the_api_server(night: Night, stage: Stag
         left = api.get(f"{TASKS}/upgrade_1/xcomEntries/progress").raise_for_status().json()["value"]
     left = json.loads(left) if isinstance(left, str) else left
     assert left["done"] / left["total"] >= night.before["upgrade 1"][-1]
+
+
+def test_the_plan_and_what_runs_are_for_everybody(night: Night) -> None:
+    assert night.violations == []
+
+
+def test_after_a_failure_the_console_says_what_to_do(night: Night, admin: Page) -> None:
+    admin.goto(f"{CONSOLE}?dag_id={ROLL_BACK}&run_id={FAILED}")
+    failed = admin.get_by_role("region", name=FAILED)
+    expect(failed.get_by_role("heading", name="allow connections failed")).to_be_visible()
+    expect(failed.get_by_role("term")).to_have_text(["Problem", "Where", "Remedy"])
+    expect(failed.get_by_role("definition").nth(1)).to_contain_text(FAILED)
+    expect(failed.get_by_role("heading", name="What to do now")).to_be_visible()
+    assert violations(admin) == []
+    failed.get_by_role("link", name="Log of allow connections").click()
+    expect(admin).to_have_url(re.compile(f"/runs/{FAILED}/tasks/allow_connections"))
 
 
 def test_the_report_opens_from_the_console(night: Night, admin: Page) -> None:
@@ -280,7 +302,7 @@ def test_a_report_is_for_everybody(night: Night, browser: Browser, stage: Stage,
 
 
 def begin(stage: Stage, source: DatabaseAddress, key: Secret, env_file: Path) -> None:
-    """Enter both connections and trigger the DAG, which then waits for an approval."""
+    """Enter both connections; trigger a migration, which waits for its approval, and a roll back without a source."""
     env_file.touch(mode=0o600)
     env_file.write_text(f"AIRFLOW__CORE__FERNET_KEY={Fernet.generate_key().decode()}\n")
     server = {
@@ -291,7 +313,6 @@ def begin(stage: Stage, source: DatabaseAddress, key: Secret, env_file: Path) ->
         "password": source.password.reveal(),
     }
     target = {"airflow_version": "3.3.2", "control": {"kind": "env_file", "path": str(env_file)}}
-    conf = {"source_conn_id": "console_source", "target_conn_id": "console_target", "backup": False}
     with stage.control.client() as api:
         for conn_id, schema, extra in (
             ("console_source", source.database, {"secret_fernet_key": key.reveal()}),
@@ -299,8 +320,12 @@ def begin(stage: Stage, source: DatabaseAddress, key: Secret, env_file: Path) ->
         ):
             entry = server | {"connection_id": conn_id, "schema": schema, "extra": json.dumps(extra)}
             api.post("/connections", json=entry).raise_for_status()
-        run = {"dag_run_id": RUN, "logical_date": None, "conf": conf}
-        api.post(f"/dags/{DAG_ID}/dagRuns", json=run).raise_for_status()
+        for dag_id, run_id, more in (
+            (ROLL_BACK, FAILED, {"source_conn_id": FAILED, "migration_id": RUN}),
+            (DAG_ID, RUN, {"source_conn_id": "console_source", "backup": False}),
+        ):
+            run = {"dag_run_id": run_id, "logical_date": None, "conf": more | {"target_conn_id": "console_target"}}
+            api.post(f"/dags/{dag_id}/dagRuns", json=run).raise_for_status()
 
 
 def open_console(page: Page) -> Frame:

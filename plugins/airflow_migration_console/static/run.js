@@ -114,10 +114,17 @@ function createStep(run, task) {
     show(measure, running && progress);
     show(sentence, running && said);
     if (running && progress) setProgress(bar, measure, progress);
-    if (said) say(sentence, said);
+    if (said) say(sentence, withoutFrame(said));
   }
   return { element, update };
 }
+
+/** A line of a release's log without its time, level, logger and place, as 2.x and 3.x write them. */
+const withoutFrame = (line) =>
+  line
+    .replace(/^\[?\d{4}-\d\d-\d\dT\S+\s+(\{\S+\}\s+)?/, "")
+    .replace(/^\[?(info|warning|INFO|WARNING)\s*\]?(\s+\[[\w.]+\])?\s+(- )?/, "")
+    .replace(/\s+\[[\w.]+\]\s+loc=\S+$/, "");
 
 const show = (element, shown) => element.toggleAttribute("hidden", !shown);
 

@@ -2,7 +2,7 @@
 
 import { duration, h, svg } from "./dom.js";
 
-const WIDTH = 760;
+const WIDTH = matchMedia("(max-width: 40rem)").matches ? 380 : 760; // on a phone no smaller labels, but less room
 const HEIGHT = 240;
 const LEFT = 84;
 const RIGHT = 12;
