@@ -14,7 +14,7 @@ from psycopg import sql
 from airflow_migration.postgres.address import DatabaseAddress
 from demo.control import ControlAirflow
 
-SAMPLE_SECONDS = 0.2
+SAMPLE_SECONDS = 0.05
 GENERAL = ("/connections", "/variables", "/importErrors", "/eventLogs?limit=1000", "/dags/~/dagRuns?limit=1000")
 
 
