@@ -1,4 +1,4 @@
-"""Cut the tables of a database into pieces that are copied in a second or so each."""
+"""Cut the tables of a database into pieces that are copied in a moment each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from psycopg import sql
 
 from airflow_migration.postgres.address import Session
 
-UNIT_BYTES = 64_000_000
-"""Of one piece, with what is out of line; on a common disk it is read in less than a second."""
+UNIT_BYTES = 8_000_000
+"""Of one piece, with what is out of line: for as long as it is read, ALTER TABLE waits."""
 RANGES_SINCE = 140000
 """From PostgreSQL 14 on a condition on ctid reads just these blocks (release notes of 14, "TID Range Scans")."""
 

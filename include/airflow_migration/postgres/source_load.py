@@ -1,8 +1,9 @@
-"""Go easy on a server that others need: fewer sessions copy, and with pauses, while others have much to do."""
+"""Go easy on a server that others need: read less of the time, and by fewer sessions, while they have much to do."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,15 @@ from airflow_migration.postgres.address import APPLICATION_NAME, Session
 SAMPLE_EVERY = 1.0
 CALM_SAMPLES = 3
 """Samples in a row that must be below the limit before one more session copies."""
+SHARE = 0.15
+"""Of the time, for which all of our sessions together read while others work: a session that reads without a rest takes
+a whole core, which may be half of the server."""
 PAUSE = 5.0
 """Seconds between two units while one session alone is still too much."""
 
 # A server process tells what it does to the members of its role and of pg_read_all_stats only.
 _ACTIVE = """
-SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL)
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL OR state LIKE 'idle in%%')
   FROM pg_stat_activity
  WHERE pid <> pg_backend_pid() AND usesysid IS NOT NULL AND application_name IS DISTINCT FROM %s
    AND coalesce(backend_type, 'client backend') = 'client backend'
@@ -28,18 +32,18 @@ SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLoad:
     """:param active: sessions of others that do something now
-    :param hidden: sessions of others that do not show to us whether they do
+    :param others: sessions that are between two statements of a transaction, or do not show to us what they do
     """
 
     active: int
-    hidden: int
+    others: int
 
 
 def read_load(session: Session) -> SourceLoad:
     """What others do on the whole server of a session."""
     row = session.execute(_ACTIVE, (APPLICATION_NAME,)).fetchone()
     assert row is not None
-    return SourceLoad(active=int(str(row[0])), hidden=int(str(row[1])))
+    return SourceLoad(active=int(str(row[0])), others=int(str(row[1])))
 
 
 class Governor:
@@ -55,7 +59,7 @@ class Governor:
     def __init__(self, jobs: int, max_load: int) -> None:
         self._jobs, self._max_load = jobs, max_load
         self._decisions: deque[str] = deque()
-        self._allowed, self._under_way, self._calm = jobs, 0, 0
+        self._allowed, self._under_way, self._calm, self._quiet = jobs, 0, 0, 0
         self._pausing = self._ended = False
         self._changed = threading.Condition()
         self.lowest = jobs
@@ -69,11 +73,21 @@ class Governor:
     def pausing(self) -> bool:
         return self._pausing
 
+    @property
+    def considerate(self) -> bool:
+        """Others work now, or did a moment ago."""
+        return self._quiet < CALM_SAMPLES
+
+    def rest_after(self, seconds: float) -> float:
+        """For how long a session rests that has read for so many seconds."""
+        return seconds * (self._allowed / SHARE - 1) if self.considerate else 0.0
+
     def sample(self, load: SourceLoad) -> None:
         """Take note of what others do now."""
         with self._changed:
             before = self._allowed, self._pausing
             self.highest_load = max(self.highest_load, load.active)
+            self._quiet = 0 if load.active or load.others else self._quiet + 1
             if load.active > self._max_load:
                 self._calm = 0
                 self._pausing = self._allowed == 1
@@ -107,11 +121,14 @@ class Governor:
             if not self._ended:
                 self._under_way += 1
             goes = not self._ended
+        started = time.monotonic()
         try:
             yield goes
         finally:
             if goes:
                 with self._changed:
+                    rest = self.rest_after(time.monotonic() - started)
+                    self._changed.wait_for(lambda: self._ended or not self.considerate, rest)
                     self._under_way -= 1
                     self._changed.notify_all()
 

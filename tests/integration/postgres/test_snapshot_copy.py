@@ -273,8 +273,7 @@ def test_fewer_jobs_copy_when_sessions_rise_and_more_when_it_is_calm_again(
     sessions = [hold(source) for _ in range(most + 1)]
     governor = Governor(3, most)
     with source.connect(autocommit=True) as watcher, source.connect(read_only=False, autocommit=True) as gate:
-        idle = read_load(watcher).active
-        assert idle == 0
+        assert read_load(watcher).active == 0
         gate.execute("SELECT pg_advisory_lock(1)")
         waiting = [threading.Thread(target=wait_at, args=(session,), daemon=True) for session in sessions]
         for thread in waiting:
@@ -289,10 +288,13 @@ def test_fewer_jobs_copy_when_sessions_rise_and_more_when_it_is_calm_again(
         for thread in waiting:
             thread.join()
         calm = until(lambda: read_load(watcher), lambda load: load.active == 0)
+    assert governor.considerate
+    assert governor.rest_after(1.0) > 4.0
     for _ in range(9):
         governor.sample(calm)
     assert (governor.allowed, governor.pausing, governor.lowest) == (3, False, 1)
     assert governor.highest_load == most + 1
+    assert governor.rest_after(1.0) == 0.0
 
 
 def wait_at(session: Session) -> None:
