@@ -105,7 +105,7 @@ class Writer:
                 for number in itertools.count():
                     if self._stop.is_set():
                         return
-                    which = {"old": number % 2000 + 1, "new": 2001 + number}
+                    which = {"old": number % 2000 + 1, "new": 3001 + number}
                     with conn.transaction():
                         for table in ("giving", "taking"):
                             conn.execute(f"UPDATE {table} SET amount = amount + 1 WHERE id = %(old)s", which)
