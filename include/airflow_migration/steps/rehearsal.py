@@ -6,7 +6,7 @@ server.
 
 from __future__ import annotations
 
-from airflow_migration.exceptions import InvalidInputError
+from airflow_migration.exceptions import InvalidInputError, OwnershipError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
 from airflow_migration.metadata.history import HistoryResult, filter_history
@@ -30,6 +30,7 @@ def claim_scratch(plan: Plan, server: DatabaseAddress, folder: Folder) -> Scratc
     """Write down the names of both scratch databases, before anything of them is there.
 
     :param folder: of the rehearsal's report
+    :raises OwnershipError: one of that name is there, and this rehearsal has not claimed it before
     """
     record = ScratchRecord(
         rehearsal_id=plan.migration_id,
@@ -37,8 +38,21 @@ def claim_scratch(plan: Plan, server: DatabaseAddress, folder: Folder) -> Scratc
         server=scratch.server_of(server),
         databases=(plan.working_database, plan.frozen_database),
     )
+    if scratch.read_record(folder) != record:
+        _refuse_foreign(record, server)
     scratch.write_record(folder, record)
     return record
+
+
+def _refuse_foreign(record: ScratchRecord, server: DatabaseAddress) -> None:
+    with server.maintenance().connect() as conn:
+        taken = [name for name in record.databases if databases.database_exists(conn, name)]
+    if taken:
+        raise OwnershipError(
+            f'database "{taken[0]}" exists and this rehearsal did not create it',
+            where=record.server,
+            remedy="Rename or remove it by hand, then retry",
+        )
 
 
 def copy_source(migration: Migration, folder: Folder, listener: Listener) -> SnapshotCopy:

@@ -138,11 +138,21 @@ def test_a_database_of_that_name_that_is_somebody_elses_is_left(stage: Stage) ->
     assert scratch.read_record(folder) == record
 
 
+def test_a_database_of_that_name_without_a_label_that_was_there_before_is_left(stage: Stage) -> None:
+    plan, folder = stage.plan(), stage.root / "run_1"
+    with stage.target.address.maintenance().connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(plan.frozen_database)))
+    with pytest.raises(OwnershipError):
+        rehearsal.copy_source(stage.migration(plan), folder, lambda _: None)
+    assert stage.sweep() == scratch.DropResult(dropped=())
+    assert plan.frozen_database in stage.databases()
+
+
 def test_a_connection_that_leads_elsewhere_now_drops_nothing(stage: Stage) -> None:
     plan, folder = stage.plan(), stage.root / "run_1"
-    rehearsal.claim_scratch(plan, replace(stage.target.address, host="another.example.org"), folder)
+    rehearsal.claim_scratch(plan, stage.target.address, folder)
     with pytest.raises(OwnershipError, match=r"another\.example\.org"):
-        scratch.drop_recorded(folder, stage.target.address, lambda _: None)
+        scratch.drop_recorded(folder, replace(stage.target.address, host="another.example.org"), lambda _: None)
 
 
 def test_a_record_that_was_cut_by_a_kill_claims_nothing(stage: Stage) -> None:
