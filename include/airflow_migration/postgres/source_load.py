@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
+
 from airflow_migration.postgres.address import APPLICATION_NAME, Session
 
 SAMPLE_EVERY = 1.0
@@ -103,6 +105,13 @@ class Governor:
                 pauses = f", with pauses of {PAUSE:.0f} s" if self._pausing else ""
                 self._decisions.append(f"{load.active} active session(s) on the source: {self._allowed} job(s){pauses}")
 
+    def lose_sight(self) -> None:
+        """What others do can no longer be seen: one session goes on, as if they had much to do."""
+        with self._changed:
+            self._allowed = self.lowest = 1
+            self._pausing, self._quiet = True, 0
+            self._decisions.append("What others do on the source can no longer be seen: 1 job(s), with pauses")
+
     def decisions(self) -> Iterator[str]:
         """What has been decided since it was asked last, in sentences."""
         while self._decisions:
@@ -149,7 +158,11 @@ def watched(governor: Governor, session: Session) -> Iterator[None]:
 
     def watch() -> None:
         while not stop.wait(SAMPLE_EVERY):
-            governor.sample(read_load(session))
+            try:
+                governor.sample(read_load(session))
+            except psycopg.Error:
+                governor.lose_sight()
+                return
 
     governor.sample(read_load(session))
     thread = threading.Thread(target=watch, name="source load", daemon=True)

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
 import pytest
@@ -17,9 +18,11 @@ from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.snapshot_copy import CopyClients, Pace, SnapshotCopy
 from airflow_migration.postgres.snapshot_rows import CopiedRows, RowCopy
 from airflow_migration.postgres.snapshot_units import read_units
-from airflow_migration.postgres.source_load import Governor, SourceLoad, read_load
+from airflow_migration.postgres.source_load import Governor, read_load, watched
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Progress
+
+Seen = TypeVar("Seen")
 
 ROWS = """
 SELECT format('%I.%I', schemaname, tablename),
@@ -297,6 +300,17 @@ def test_fewer_jobs_copy_when_sessions_rise_and_more_when_it_is_calm_again(
     assert governor.rest_after(1.0) == 0.0
 
 
+def test_one_job_goes_on_when_nobody_sees_any_more_what_others_do(new_database: Callable[..., DatabaseAddress]) -> None:
+    source = new_database()
+    governor = Governor(3, 50)
+    with source.connect(autocommit=True) as watcher, watched(governor, watcher):
+        with source.connect(read_only=False, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (watcher.info.backend_pid,))
+        until(lambda: governor.pausing, bool)
+    assert governor.lowest == 1
+    assert any("no longer" in decision for decision in governor.decisions())
+
+
 def wait_at(session: Session) -> None:
     session.execute("SELECT pg_advisory_lock_shared(1)")
     session.rollback()
@@ -304,7 +318,7 @@ def wait_at(session: Session) -> None:
     session.rollback()
 
 
-def until(ask: Callable[[], SourceLoad], good: Callable[[SourceLoad], bool]) -> SourceLoad:
+def until(ask: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
     clock = threading.Event()
     for _ in range(600):
         answer = ask()
