@@ -60,7 +60,7 @@ TOGETHER = dict.fromkeys(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", action="store_true", help="take the pictures of docs/images anew")
+    parser.addoption("--screenshots", action="store_true", help="make docs/images and docs/rehearsals anew")
 
 
 class Schedule(LoadFileScheduling):

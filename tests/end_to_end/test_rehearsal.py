@@ -138,6 +138,16 @@ def objects_of(address: DatabaseAddress) -> list[Any]:
         return conn.execute("SELECT oid, relname FROM pg_class WHERE relpersistence = 'p' ORDER BY 1").fetchall()
 
 
+def keep_pages(control: Control, folder: Path, reports: dict[str, dict[str, Any]]) -> None:
+    """Copy `report.html` of each to the documentation, under a name of its own."""
+    for path in control.reports():
+        run_id = json.loads(path.read_text())["run_id"]
+        for name, report in reports.items():
+            if report["run_id"] == run_id:
+                page = path.with_name("report.html").read_text()
+                (folder / f"{name}.html").write_text(page.replace(str(control.folder), "/opt/airflow"))
+
+
 def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     corpus: Callable[[str], DatabaseAddress],
     newer_server: DatabaseAddress,
@@ -146,11 +156,12 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     control_database: Path,
     tmp_path: Path,
     mails: Received,
+    pictures: Path | None,
 ) -> None:
     source = corpus("2.10.5")
-    target = newer_server.on("airflow")
+    target = newer_server.on('the "next" Airflow')
     with newer_server.connect(read_only=False, autocommit=True) as conn:
-        conn.execute("CREATE DATABASE airflow TEMPLATE template0")
+        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(target.database)))
     load_database(target, "3.3.2")
     env_file = tmp_path / "airflow.env"
     env_file.write_text(ENV_FILE)
@@ -204,3 +215,5 @@ def test_a_source_that_goes_on_is_rehearsed_and_nothing_of_it_stays(
     assert 0 < prediction["low"] < prediction["seconds"] < prediction["high"]
 
     assert_told(control, mails, [report, again])
+    if pictures is not None:
+        keep_pages(control, pictures.parent / "rehearsals", {"first": report, "second": again})
