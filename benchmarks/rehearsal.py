@@ -201,6 +201,8 @@ def write(place: Place, number: int, pause: float, pipe: Connection) -> None:
     address = DatabaseAddress(host=host, port=port, user=user, password=Secret(password), database=database)
     count, longest, total = 0, 0.0, 0
     with address.connect(read_only=False, lock_timeout=1.0) as conn:
+        # With the name that our sessions have it would not be seen as somebody else's.
+        conn.execute("SET application_name = 'writer'")
         ((one,),) = conn.execute("SELECT min(id) FROM dag_run").fetchall()
         conn.commit()
         while True:
