@@ -36,6 +36,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
+from airflow_migration import params
 from airflow_migration.metadata.repairs.registry import REPAIRS
 from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.approval import ApprovePlanOperator
@@ -67,49 +68,23 @@ from airflow_migration.operators.upgrade import (
     UpgradeOperator,
 )
 from airflow_migration.operators.verify import VerifyOperator
+from airflow_migration.planning.options import TRANSFERS
 
 SHORT, LONG = timedelta(minutes=15), timedelta(hours=12)
 PODS = timedelta(minutes=75)
 """Longer than `ready_timeout` may be, which ends the wait for pods with their reasons."""
 
 PARAMS = {
-    "source_conn_id": Param(
-        "migration_source",
-        type="string",
-        minLength=1,
-        title="Source connection",
-        description="Connection of type airflow_deployment to the deployment that is left.",
-        section="Where",
+    "source_conn_id": params.source_conn_id("is left."),
+    "target_conn_id": params.target_conn_id("is moved to."),
+    "target_database": params.target_database(
+        "Final name of the target's metadata database; empty takes the target connection's schema. A fresh"
+        " Airflow of that name is set aside (with data_only: filled), anything else of that name is a blocker."
     ),
-    "target_conn_id": Param(
-        "migration_target",
-        type="string",
-        minLength=1,
-        title="Target connection",
-        description="Connection of type airflow_deployment to the deployment that is moved to.",
-        section="Where",
-    ),
-    "target_database": Param(
-        None,
-        type=["null", "string"],
-        minLength=1,
-        maxLength=63,
-        title="Target database",
-        description=(
-            "Final name of the target's metadata database; empty takes the target connection's schema. A fresh"
-            " Airflow of that name is set aside (with data_only: filled), anything else of that name is a blocker."
-        ),
-        section="Where",
-    ),
-    "transfer": Param(
-        "auto",
-        enum=["auto", "clone", "dump", "data_only"],
-        title="Transfer",
-        description=(
-            "clone: within one server. dump: across two, by pg_dump and pg_restore. auto: looks which of these."
-            " data_only: the rows of some tables go into the database that a fresh target of the same release has made."
-        ),
-        section="How",
+    "transfer": params.transfer(
+        TRANSFERS,
+        "clone: within one server. dump: across two, by pg_dump and pg_restore. auto: looks which of these."
+        " data_only: the rows of some tables go into the database that a fresh target of the same release has made.",
     ),
     "tables": Param(
         "default",
@@ -124,41 +99,20 @@ PARAMS = {
         ),
         section="How",
     ),
-    "fernet": Param(
-        "swap",
-        enum=["swap", "reencrypt", "keep"],
-        title="Fernet key",
-        description=(
-            "swap: the target takes the source's key. reencrypt: what is encrypted is rewritten with the target's key."
-            " keep: nothing is done; the target's keys must read everything."
-        ),
-        section="How",
+    "fernet": params.fernet(
+        "swap: the target takes the source's key. reencrypt: what is encrypted is rewritten with the target's key."
+        " keep: nothing is done; the target's keys must read everything."
     ),
-    "history_days": Param(
-        None,
-        type=["null", "integer"],
-        minimum=0,
-        maximum=36500,
-        title="Days of history",
-        description=(
-            "Only runs newer than this travel, with all that hangs on them; also unfinished runs and each DAG's last"
-            " ones. The rest stays in the frozen clone. Empty: everything travels."
-        ),
-        section="How",
+    "history_days": params.history_days(
+        "Only runs newer than this travel, with all that hangs on them; also unfinished runs and each DAG's last"
+        " ones. The rest stays in the frozen clone. Empty: everything travels."
     ),
-    "repairs": Param(
-        "safe",
-        anyOf=[
-            {"type": "string", "enum": ["safe", "all"]},
-            {"type": "array", "items": {"type": "string", "enum": list(REPAIRS)}},
-        ],
-        title="Repairs",
+    "repairs": params.repairs(
         description_md=(
             "Which may run, on the new database only. `safe`: all that lose nothing. `all`: also"
             " `quarantine_undecryptable`. Or a list of ids; one that is needed and not in it ends the run before"
             " anything is touched.\n\n" + "\n".join(f"- `{each.id}`: {each.does}" for each in REPAIRS.values())
-        ),
-        section="How",
+        )
     ),
     "backup": Param(
         True,
@@ -167,16 +121,10 @@ PARAMS = {
         description="Also dump the frozen clone to the control Airflow's [airflow_migration] dumps_path.",
         section="How",
     ),
-    "cron_timetable": Param(
-        "data_interval",
-        enum=["data_interval", "trigger"],
-        title="Logical dates",
-        description=(
-            "data_interval: they keep the meaning that they had on the source; a 3.x target gets [scheduler]"
-            " create_cron_data_intervals=True. trigger: a 3.x target names a cron's runs for the moment at which they"
-            " start."
-        ),
-        section="How",
+    "cron_timetable": params.cron_timetable(
+        "data_interval: they keep the meaning that they had on the source; a 3.x target gets [scheduler]"
+        " create_cron_data_intervals=True. trigger: a 3.x target names a cron's runs for the moment at which they"
+        " start."
     ),
     "drain_timeout": Param(
         3600,
@@ -193,15 +141,9 @@ PARAMS = {
         description="fail: unpause the source again. proceed: go on; what still ran runs again at the target.",
         section="How",
     ),
-    "require_approval": Param(
-        True,
-        type="boolean",
-        title="Approval",
-        description=(
-            "A person approves the plan before anything is touched, and says when a part is done that control manual"
-            " leaves to be done by hand."
-        ),
-        section="How",
+    "require_approval": params.require_approval(
+        "A person approves the plan before anything is touched, and says when a part is done that control manual"
+        " leaves to be done by hand."
     ),
     "max_rehearsal_age_days": Param(
         14,

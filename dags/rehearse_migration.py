@@ -31,7 +31,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Param, TaskGroup, chain
 
-from airflow_migration.metadata.repairs.registry import REPAIRS
+from airflow_migration import params
 from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.files import CheckConfigurationOperator, CheckDagFilesOperator
 from airflow_migration.operators.rehearsal import (
@@ -49,35 +49,16 @@ from airflow_migration.operators.upgrade import (
     UpgradeOperator,
 )
 from airflow_migration.operators.verify import VerifyOperator
+from airflow_migration.planning.rehearsal_options import REHEARSED_TRANSFERS
 from airflow_migration.settings import rehearsal_schedule
 
 LONG = timedelta(hours=12)
 
 PARAMS = {
-    "source_conn_id": Param(
-        "migration_source",
-        type="string",
-        minLength=1,
-        title="Source connection",
-        description="Connection of type airflow_deployment to the deployment that will be left. It is only read.",
-        section="Where",
-    ),
-    "target_conn_id": Param(
-        "migration_target",
-        type="string",
-        minLength=1,
-        title="Target connection",
-        description="Connection of type airflow_deployment to the deployment that will be moved to.",
-        section="Where",
-    ),
-    "target_database": Param(
-        None,
-        type=["null", "string"],
-        minLength=1,
-        maxLength=63,
-        title="Target database",
-        description="As of the migration: preflight says what is in the way of that name. Nothing gets it here.",
-        section="Where",
+    "source_conn_id": params.source_conn_id("will be left. It is only read."),
+    "target_conn_id": params.target_conn_id("will be moved to."),
+    "target_database": params.target_database(
+        "As of the migration: preflight says what is in the way of that name. Nothing gets it here."
     ),
     "scratch_conn_id": Param(
         None,
@@ -90,55 +71,25 @@ PARAMS = {
         ),
         section="Where",
     ),
-    "transfer": Param(
-        "auto",
-        enum=["auto", "clone", "dump"],
-        title="Transfer",
-        description="As of the migration, whose checks depend on it. The rehearsal's own copy is the same for all.",
-        section="How",
+    "transfer": params.transfer(
+        REHEARSED_TRANSFERS,
+        "As of the migration, whose checks depend on it. The rehearsal's own copy is the same for all.",
     ),
-    "fernet": Param(
-        "swap",
-        enum=["swap", "reencrypt", "keep"],
-        title="Fernet key",
-        description=(
-            "swap: the source's key reads the working database. reencrypt: what is encrypted is rewritten with the"
-            " target's key. keep: the target's keys must read everything. The target's own key stays as it is."
-        ),
-        section="How",
+    "fernet": params.fernet(
+        "swap: the source's key reads the working database. reencrypt: what is encrypted is rewritten with the"
+        " target's key. keep: the target's keys must read everything. The target's own key stays as it is."
     ),
-    "history_days": Param(
-        None,
-        type=["null", "integer"],
-        minimum=0,
-        maximum=36500,
-        title="Days of history",
-        description=(
-            "Only runs newer than this are upgraded, with all that hangs on them; also unfinished runs and each DAG's"
-            " last ones. Empty: everything."
-        ),
-        section="How",
+    "history_days": params.history_days(
+        "Only runs newer than this are upgraded, with all that hangs on them; also unfinished runs and each DAG's"
+        " last ones. Empty: everything."
     ),
-    "repairs": Param(
-        "safe",
-        anyOf=[
-            {"type": "string", "enum": ["safe", "all"]},
-            {"type": "array", "items": {"type": "string", "enum": list(REPAIRS)}},
-        ],
-        title="Repairs",
+    "repairs": params.repairs(
         description=(
             "Which may run. safe: all that lose nothing. all: also quarantine_undecryptable. Or a list of ids; one that"
             " is needed and not in it ends the rehearsal, as it would end the migration."
-        ),
-        section="How",
+        )
     ),
-    "cron_timetable": Param(
-        "data_interval",
-        enum=["data_interval", "trigger"],
-        title="Logical dates",
-        description="As of the migration.",
-        section="How",
-    ),
+    "cron_timetable": params.cron_timetable("As of the migration."),
     "dags_folder": Param(
         None,
         type=["null", "string"],

@@ -30,6 +30,7 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Param, chain
 
+from airflow_migration import params
 from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.approval import ApprovePlanOperator
 from airflow_migration.operators.roll_back import (
@@ -57,22 +58,8 @@ PARAMS = {
         description="Run id of the migrate_airflow run that is taken back.",
         section="What",
     ),
-    "source_conn_id": Param(
-        "migration_source",
-        type="string",
-        minLength=1,
-        title="Source connection",
-        description="Connection of type airflow_deployment to the deployment that was left.",
-        section="Where",
-    ),
-    "target_conn_id": Param(
-        "migration_target",
-        type="string",
-        minLength=1,
-        title="Target connection",
-        description="Connection of type airflow_deployment to the deployment that was moved to.",
-        section="Where",
-    ),
+    "source_conn_id": params.source_conn_id("was left."),
+    "target_conn_id": params.target_conn_id("was moved to."),
     "purge": Param(
         False,
         type="boolean",
@@ -80,15 +67,9 @@ PARAMS = {
         description="Also drop the frozen clone, and remove the dump. Otherwise both are kept.",
         section="How",
     ),
-    "require_approval": Param(
-        True,
-        type="boolean",
-        title="Approval",
-        description=(
-            "A person approves before anything is touched, and says when a part is done that control manual leaves to"
-            " be done by hand."
-        ),
-        section="How",
+    "require_approval": params.require_approval(
+        "A person approves before anything is touched, and says when a part is done that control manual leaves to"
+        " be done by hand."
     ),
 }
 

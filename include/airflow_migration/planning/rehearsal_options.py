@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_migration.exceptions import InvalidInputError
-from airflow_migration.planning.options import DATA_ONLY, Options
+from airflow_migration.planning.options import DATA_ONLY, TRANSFERS, Options
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,6 +25,8 @@ OF_THE_CUT_OVER = frozenset(
     }
 )
 """Params of ``migrate_airflow`` that mean nothing to a rehearsal; their defaults are the plan's."""
+
+REHEARSED_TRANSFERS = tuple(each for each in TRANSFERS if each != DATA_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
