@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 
+from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import Session
+from airflow_migration.progress import Listener
 
 TRUSTED_SINCE = 130000
 COLLATION_PROVIDERS_SINCE = 100000
@@ -66,6 +68,20 @@ class Portability:
     left_out: tuple[str, ...]
     in_the_way: tuple[str, ...]
     objects: frozenset[tuple[int, int]]
+
+    def require(self, where: str, listener: Listener) -> None:
+        """Say what is left out.
+
+        :raises InvalidInputError: something is in the way
+        """
+        if self.in_the_way:
+            raise InvalidInputError(
+                f"the server cannot have what is needed by: {', '.join(self.in_the_way)}",
+                where=where,
+                remedy="Make that possible there, as preflight says, then retry",
+            )
+        for each in self.left_out:
+            listener(f"Left out, as this server cannot have it and nothing needs it: {each}")
 
 
 def read_abilities(target: Session) -> Abilities:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from airflow_migration.exceptions import InvalidInputError, ToolError
+from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.byte_progress import ByteProgress
 from airflow_migration.postgres.compression import NONE
@@ -108,14 +108,7 @@ def restore_dump(
     :raises ToolError: pg_restore failed; the database is then half-loaded and must be dropped
     """
     start = time.monotonic()
-    if portable.in_the_way:
-        raise InvalidInputError(
-            f"the server cannot have what is needed by: {', '.join(portable.in_the_way)}",
-            where=f"restore into {address}",
-            remedy="Make that possible there, as preflight says, then retry",
-        )
-    for each in portable.left_out:
-        listener(f"Left out, as this server cannot have it and nothing needs it: {each}")
+    portable.require(f"restore into {address}", listener)
     listing: list[str] = []
     client.run([pg_restore, "--list", dump], listing.append)
     entries = select_entries(listing, portable)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from psycopg import IsolationLevel, sql
 
-from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres import portability
 from airflow_migration.postgres.address import DatabaseAddress, Session
 from airflow_migration.postgres.databases import database_encoding, database_size, seconds_since
@@ -118,7 +117,7 @@ def copy_database(
         schema = _Schema(clients, Path(folder), copy, listener)
         with _snapshot(source) as (holder, snapshot):
             portable = portability.compare(holder, abilities)
-            _require_portable(portable, copy, listener)
+            portable.require(f"copy to {copy}", listener)
             encoding = portable_encoding(database_encoding(holder))
             create_empty(copy, encoding=encoding, comment=comment)
             schema.dump(snapshot, encoding)
@@ -200,17 +199,6 @@ class _Schema:
             jobs=jobs,
             listener=self._listener,
         )
-
-
-def _require_portable(portable: portability.Portability, copy: DatabaseAddress, listener: Listener) -> None:
-    if portable.in_the_way:
-        raise InvalidInputError(
-            f"the server cannot have what is needed by: {', '.join(portable.in_the_way)}",
-            where=f"copy to {copy}",
-            remedy="Make that possible there, as preflight says, then retry",
-        )
-    for each in portable.left_out:
-        listener(f"Left out, as this server cannot have it and nothing needs it: {each}")
 
 
 def _units_there(units: tuple[Unit, ...], copy: DatabaseAddress, listener: Listener) -> tuple[Unit, ...]:
