@@ -152,25 +152,29 @@ def make_working_database(migration: Migration, listener: Listener) -> WorkingDa
     if plan.in_place:
         return data_only.fill_target(migration, listener)
     _claim(migration, CREATE_WORKING, migration.working)
-    result = (_by_template if plan.transfer == CLONE else _by_dump)(migration, listener)
     acting = migration.source.address if plan.transfer == CLONE else migration.target.address
+    if plan.transfer == CLONE:
+        result = by_template(migration, acting, migration.target.address.user, listener)
+    else:
+        result = _by_dump(migration, listener)
     with acting.on(plan.working_database).connect(read_only=False) as conn:
         journal.mark_as_copy(conn)
         homes = migration.source.address.schema, migration.target.address.schema
         changed = ownership.hand_over(conn, migration.target.address.user, schemas=homes)
     listener(f'{changed} object(s) were handed to role "{migration.target.address.user}"')
-    _bring_home(migration, listener)
+    bring_tables_home(migration, listener)
     return WorkingDatabase(
         database=result.database,
         bytes=result.bytes,
         seconds=result.seconds,
         reused=result.reused,
-        history=_leave_history(migration, listener),
+        history=leave_history(migration, listener),
         left_out=result.left_out,
     )
 
 
-def _leave_history(migration: Migration, listener: Listener) -> HistoryResult | None:
+def leave_history(migration: Migration, listener: Listener) -> HistoryResult | None:
+    """Take old history out of the working database, if the plan says so."""
     cutoff = migration.plan.history_moment
     if cutoff is None:
         return None
@@ -178,7 +182,8 @@ def _leave_history(migration: Migration, listener: Listener) -> HistoryResult | 
         return filter_history(conn, cutoff, migration.id, listener)
 
 
-def _bring_home(migration: Migration, listener: Listener) -> None:
+def bring_tables_home(migration: Migration, listener: Listener) -> None:
+    """Put the tables of the working database into the schema in which the target looks for them."""
     with migration.working.connect(read_only=False) as conn:
         bring_home(
             conn,
@@ -205,12 +210,17 @@ def discard_copies(migration: Migration, listener: Listener) -> DiscardResult:
     )
 
 
-def _by_template(migration: Migration, listener: Listener) -> RestoreResult:
+def by_template(migration: Migration, address: DatabaseAddress, owner: str | None, listener: Listener) -> RestoreResult:
+    """Make the working database of the frozen copy, on the server of both.
+
+    :param address: any database of that server
+    :param owner: as of `clone.clone_database`
+    """
     made = clone.clone_database(
-        migration.source.address,
+        address,
         template=migration.plan.frozen_database,
         database=migration.plan.working_database,
-        owner=migration.target.address.user,
+        owner=owner,
         comment=migration.plan.label,
         listener=listener,
         # Where the tables get another home, the source's path to them would lead astray.

@@ -9,11 +9,9 @@ from __future__ import annotations
 from airflow_migration.exceptions import InvalidInputError, OwnershipError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
-from airflow_migration.metadata.history import HistoryResult, filter_history
-from airflow_migration.metadata.homes import SEARCH_PATH, bring_home
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.rehearsal_options import RehearsalOptions
-from airflow_migration.postgres import clone, databases, snapshot_copy
+from airflow_migration.postgres import databases, snapshot_copy
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.snapshot_copy import CopyClients, Pace, SnapshotCopy
@@ -21,7 +19,7 @@ from airflow_migration.postgres.snapshot_rows import RowCopy
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Listener
 from airflow_migration.steps import scratch
-from airflow_migration.steps.copy import WorkingDatabase
+from airflow_migration.steps.copy import WorkingDatabase, bring_tables_home, by_template, leave_history
 from airflow_migration.steps.migration import Migration
 from airflow_migration.steps.scratch import Folder, ScratchRecord
 
@@ -106,41 +104,15 @@ def _clients(migration: Migration) -> CopyClients:
 
 def make_working_database(migration: Migration, listener: Listener) -> WorkingDatabase:
     """Make the working database of the copy, by template; without old history if the plan says so."""
-    plan = migration.plan
-    homes = migration.source.address.schema, migration.target.address.schema
-    made = clone.clone_database(
-        migration.frozen,
-        template=plan.frozen_database,
-        database=plan.working_database,
-        owner=None,
-        comment=plan.label,
-        listener=listener,
-        left_out=() if homes[0] == homes[1] else (SEARCH_PATH,),
-    )
-    with migration.working.connect(read_only=False) as conn:
-        bring_home(
-            conn,
-            database=plan.working_database,
-            old=homes[0],
-            new=homes[1],
-            users_schema=plan.users_schema,
-            listener=listener,
-        )
+    made = by_template(migration, migration.frozen, None, listener)
+    bring_tables_home(migration, listener)
     return WorkingDatabase(
         database=made.database,
         bytes=made.bytes,
         seconds=made.seconds,
         reused=made.reused,
-        history=_leave_history(migration, listener),
+        history=leave_history(migration, listener),
     )
-
-
-def _leave_history(migration: Migration, listener: Listener) -> HistoryResult | None:
-    cutoff = migration.plan.history_moment
-    if cutoff is None:
-        return None
-    with migration.working.connect(read_only=False) as conn:
-        return filter_history(conn, cutoff, migration.id, listener)
 
 
 def _server(migration: Migration) -> DatabaseAddress:
