@@ -7,17 +7,17 @@ only the names of what has moved into providers are of use.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_migration.exceptions import InvalidInputError, ToolError
+from airflow_migration.exceptions import ToolError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.planning.dag_errors import shorten
 from airflow_migration.runtimes.home import own_home
+from airflow_migration.runtimes.programs import find_program
 from airflow_migration.runtimes.silent import SilentCommand
 
 BREAKING = ("AIR002", "AIR301", "AIR302", "AIR303")
@@ -129,20 +129,12 @@ def find_ruff() -> Path:
 
     :raises InvalidInputError: there is none
     """
-    try:
-        from ruff import find_ruff_bin
-
-        return Path(find_ruff_bin())
-    except (ImportError, FileNotFoundError):
-        pass
-    found = shutil.which("ruff")
-    if found is None:
-        raise InvalidInputError(
-            "ruff, which knows what Airflow 3 has removed, is not installed",
-            where="rules for DAG files",
-            remedy="Install the Python package ruff beside this one",
-        )
-    return Path(found)
+    return find_program(
+        "ruff",
+        what="knows what Airflow 3 has removed",
+        where="rules for DAG files",
+        remedy="Install the Python package ruff beside this one",
+    )
 
 
 def _read(diagnostic: Mapping[str, Any], folder: Path) -> tuple[str, str, RulePlace]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.releases import Release
 from airflow_migration.postgres.address import clean_environment
+from airflow_migration.runtimes.programs import find_program
 
 # uv installs into 3.7 and newer; 1.10.15 was built with 3.7 and 3.8.
 OLDEST = (3, 7)
@@ -89,20 +89,12 @@ def find_uv() -> Path:
 
     :raises InvalidInputError: there is none
     """
-    try:
-        from uv import find_uv_bin
-
-        return Path(find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        pass
-    found = shutil.which("uv")
-    if found is None:
-        raise InvalidInputError(
-            "uv, which builds the environments of other Airflow releases, is not installed",
-            where="runtime",
-            remedy="Install the Python package uv beside this one, or give existing environments",
-        )
-    return Path(found)
+    return find_program(
+        "uv",
+        what="builds the environments of other Airflow releases",
+        where="runtime",
+        remedy="Install the Python package uv beside this one, or give existing environments",
+    )
 
 
 def _number(minor: str) -> tuple[int, ...]:
