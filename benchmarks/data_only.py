@@ -9,15 +9,14 @@ which keep what the target had, read the dump through and set the sequences. Sta
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.preflight import make_source
+from benchmarks.two_servers import size_arguments, two_servers
 from tests.conftest import DATABASES, FERNET_KEY, load_dump, run_on
 from tests.integration.steps.fresh_targets import forget_everything
 
@@ -26,31 +25,19 @@ from airflow_migration.planning.options import DATA_ONLY, Options
 from airflow_migration.planning.preflight import make_plan
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from airflow_migration.postgres.manifest import read_manifest, verify_dump
-from airflow_migration.postgres.tools import find_tool, program_folders, program_version
+from airflow_migration.postgres.tools import find_tool
 from airflow_migration.secret import Secret
 from airflow_migration.steps import copy, quiesce
 from airflow_migration.steps.migration import Migration, Workshop
-from demo.server import EmbeddedServer
 
 RELEASE = "2.10.5"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task-instances", type=int, default=300_000)
-    parser.add_argument("--xcoms", type=int, default=100_000)
-    given = parser.parse_args()
-    folders = [folder for folder in program_folders() if (folder / "initdb").exists()]
-    folders.sort(key=lambda folder: program_version(folder / "postgres") or 0)
-    with tempfile.TemporaryDirectory() as folder:
-        old = EmbeddedServer(Path(folder) / "old", programs=folders[0])
-        new = EmbeddedServer(Path(folder) / "new", programs=folders[-1])
-        try:
-            source = make_source(old.start(), RELEASE, given.task_instances, given.xcoms)
-            print(json.dumps(measure(source, new.start(), Path(folder)), indent=2))
-        finally:
-            old.remove()
-            new.remove()
+    given = size_arguments(__doc__).parse_args()
+    with two_servers() as (old, new, folder):
+        source = make_source(old, RELEASE, given.task_instances, given.xcoms)
+        print(json.dumps(measure(source, new, folder), indent=2))
 
 
 def measure(source: DatabaseAddress, server: DatabaseAddress, folder: Path) -> dict[str, object]:

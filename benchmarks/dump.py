@@ -8,14 +8,13 @@ by this package's dump with its manifest and restore with its checks. Statistics
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.preflight import make_source
+from benchmarks.two_servers import size_arguments, two_servers
 from tests.conftest import run_on
 
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
@@ -25,26 +24,14 @@ from airflow_migration.postgres.manifest import read_manifest, verify_dump
 from airflow_migration.postgres.portability import compare, read_abilities
 from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.restore import create_empty, restore_dump
-from airflow_migration.postgres.tools import compression_methods, find_tool, program_folders, program_version
-from demo.server import EmbeddedServer
+from airflow_migration.postgres.tools import compression_methods, find_tool
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task-instances", type=int, default=300_000)
-    parser.add_argument("--xcoms", type=int, default=100_000)
-    given = parser.parse_args()
-    folders = [folder for folder in program_folders() if (folder / "initdb").exists()]
-    folders.sort(key=lambda folder: program_version(folder / "postgres") or 0)
-    with tempfile.TemporaryDirectory() as folder:
-        old = EmbeddedServer(Path(folder) / "old", programs=folders[0])
-        new = EmbeddedServer(Path(folder) / "new", programs=folders[-1])
-        try:
-            source = make_source(old.start(), "2.10.5", given.task_instances, given.xcoms)
-            print(json.dumps(measure(source, new.start(), Path(folder)), indent=2))
-        finally:
-            old.remove()
-            new.remove()
+    given = size_arguments(__doc__).parse_args()
+    with two_servers() as (old, new, folder):
+        source = make_source(old, "2.10.5", given.task_instances, given.xcoms)
+        print(json.dumps(measure(source, new, folder), indent=2))
 
 
 def measure(source: DatabaseAddress, server: DatabaseAddress, folder: Path) -> dict[str, object]:

@@ -13,24 +13,22 @@ import json
 import multiprocessing
 import os
 import statistics
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import psutil
 from benchmarks.preflight import make_source
+from benchmarks.two_servers import size_arguments, two_servers
 
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.databases import drop_database
 from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.snapshot_copy import CopyClients, Pace, SnapshotCopy, copy_database
-from airflow_migration.postgres.tools import find_tool, program_folders, program_version
+from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Progress
 from airflow_migration.secret import Secret
-from demo.server import EmbeddedServer
 
 NEW_RUN = """
 INSERT INTO dag_run SELECT (jsonb_populate_record(d, jsonb_build_object('id', nextval('dag_run_id_seq'),
@@ -49,9 +47,7 @@ Place = tuple[str, int, str, str, str]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task-instances", type=int, default=300_000)
-    parser.add_argument("--xcoms", type=int, default=100_000)
+    parser = size_arguments(__doc__)
     parser.add_argument("--writers", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between two transactions of a writer")
     parser.add_argument("--rounds", type=int, default=3)
@@ -64,22 +60,12 @@ def main() -> None:
         " they were on a machine of their own",
     )
     given = parser.parse_args()
-    folders = [folder for folder in program_folders() if (folder / "initdb").exists()]
-    folders.sort(key=lambda folder: program_version(folder / "postgres") or 0)
-    with tempfile.TemporaryDirectory() as folder:
-        old = EmbeddedServer(Path(folder) / "old", programs=folders[0])
-        elsewhere = {"fsync": "off"} if given.give_way else {}
-        new = EmbeddedServer(Path(folder) / "new", programs=folders[-1], settings=elsewhere)
-        try:
-            source = make_source(old.start(), "2.10.5", given.task_instances, given.xcoms)
-            copy = new.start().on("copy")
-            if given.give_way:
-                with copy.maintenance().connect() as conn:
-                    os.setpriority(os.PRIO_PROCESS, psutil.Process(conn.info.backend_pid).ppid(), LAST)
-            print(json.dumps(measure(source, copy, given), indent=2))
-        finally:
-            old.remove()
-            new.remove()
+    with two_servers({"fsync": "off"} if given.give_way else None) as (old, new, _):
+        source = make_source(old, "2.10.5", given.task_instances, given.xcoms)
+        if given.give_way:
+            with new.connect() as conn:
+                os.setpriority(os.PRIO_PROCESS, psutil.Process(conn.info.backend_pid).ppid(), LAST)
+        print(json.dumps(measure(source, new.on("copy"), given), indent=2))
 
 
 def measure(source: DatabaseAddress, copy: DatabaseAddress, given: argparse.Namespace) -> dict[str, object]:
