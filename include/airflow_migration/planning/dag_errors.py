@@ -112,14 +112,17 @@ def shorten(text: str) -> str:
 
 def _innermost(text: str) -> str:
     """The file of the last frame."""
-    return next((str(frame["file"]) for frame in reversed(list(FRAME.finditer(text)))), "")
+    frame = _last_frame(text)
+    return frame["file"] if frame else ""
+
+
+def _last_frame(text: str) -> re.Match[str] | None:
+    return next(reversed(list(FRAME.finditer(text))), None)
 
 
 def _message(text: str) -> tuple[str, str]:
     """Class and first line of the message: what stands unindented after the last frame."""
-    last = None
-    for last in FRAME.finditer(text):  # noqa: B007
-        pass
+    last = _last_frame(text)
     lines = [line for line in text[last.end() if last else 0 :].splitlines() if line and not line[0].isspace()]
     first = lines[0] if lines else text.strip()
     found = MESSAGE.match(first)

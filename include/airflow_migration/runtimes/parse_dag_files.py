@@ -153,7 +153,8 @@ class Reader:
 
 
 def read_all(bag: Any, paths: list[str], request: dict[str, Any]) -> None:
-    waiting, running = list(reversed(paths)), []  # type: ignore[var-annotated]
+    waiting = list(reversed(paths))
+    running: list[Reader] = []
     last = time.monotonic() + request["deadline"]
     try:
         while waiting or running:
