@@ -12,12 +12,12 @@ from airflow_migration.planning.downtime_prediction import Wanted, predict_downt
 from airflow_migration.planning.options import DATA_ONLY
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.record_report import group_findings
+from airflow_migration.planning.rehearsal import SCRATCH
 from airflow_migration.planning.rehearsal_comparison import compare_findings
 from airflow_migration.planning.run_records import RunRecord
 from airflow_migration.progress import amount
 
 CHECK = "rehearsal"
-SCRATCH = "scratch_server"
 _REMEDY = (
     "Trigger rehearse_migration, which leaves the source undisturbed and measures all of this, and read its report;"
     " or set max_rehearsal_age_days to null"

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_migration import __version__
 from airflow_migration.planning.report import SCHEMA_VERSION, ReportedRun, left_to_do
 
-PAUSE_TARGET, PUT_BACK, RESUME, DROP = "pause_target", "put_back_target_database", "resume_source", "drop_created"
+PAUSE_TARGET, RESUME, DROP = "pause_target", "resume_source", "drop_created"
 
 
 def build_roll_back_report(
