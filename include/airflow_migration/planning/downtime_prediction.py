@@ -6,9 +6,9 @@
   the same source, target, releases and `history_days` (at most `REHEARSALS`, only verified ones), times the size of the
   source now by its size then. Of an upgrade only the revisions grow with the source: the start of that Airflow does
   not. What is told is their median: a rehearsal beside other work takes twice as long as one alone.
-- *By the deployment*: pausing, the key, fence, handing over, restart and unpausing take what they took in the last
-  migrations of this target, else of others that this control Airflow has run, else what is `USUALLY` so.
-- *A dump* is of the last migrations of this source; else a share of the time that a rehearsal took to copy the source
+- *By the deployment*: pausing, the key, fence, handing over, restart and unpausing take what they took in those of this
+  target among the last `MIGRATIONS` of this control Airflow, else in the others, else what is `USUALLY` so.
+- *A dump* is of those of this source among them; else a share of the time that a rehearsal took to copy the source
   (`DUMP_BY_COPY`, `RESTORE_BY_COPY`).
 - *Between two tasks* the control Airflow takes what it took in the rehearsals, for as many tasks as a migration has.
 
@@ -26,6 +26,7 @@ from typing import Any
 from airflow_migration.planning.plan import CLONE, DUMP
 from airflow_migration.planning.record_report import COPY, RESTORE
 from airflow_migration.planning.report import KEY
+from airflow_migration.planning.report_page.figures import several
 from airflow_migration.planning.run_records import RunRecord
 
 REHEARSALS = 5
@@ -119,7 +120,7 @@ def predict_downtime(
     measured = [each for each in rehearsals if wanted.measured_by(each)][:REHEARSALS]
     if not measured or wanted.transfer not in (CLONE, DUMP):
         return None
-    parts = list(_parts(wanted, measured, migrations[:MIGRATIONS]))
+    parts = list(_parts(wanted, measured, migrations))
     made: dict[str, Any] = {
         **{name: round(sum(getattr(part, name) for part in parts), 1) for name in ("seconds", "low", "high")},
         "history_days": wanted.history_days,
@@ -133,8 +134,9 @@ def predict_downtime(
             predict_downtime(each, rehearsals=rehearsals, migrations=migrations, choices=False)
             for each in wanted.choices(rehearsals)
         )
-        named = ("seconds", "low", "high", "history_days", "transfer", "backup", "based_on")
-        made["choices"] = [{name: other[name] for name in named} for other in others if other]
+        made["choices"] = [
+            {name: value for name, value in other.items() if name != "parts"} for other in others if other
+        ]
     return made
 
 
@@ -151,12 +153,12 @@ def _parts(wanted: Wanted, rehearsals: Sequence[RunRecord], migrations: Sequence
         yield _by_copy(RESTORE, RESTORE_BY_COPY, wanted, rehearsals, dumped)
     yield _key(wanted, rehearsals, migrations)
     for step in BY_SIZE:
-        if step in rehearsals[0].steps:
+        if any(step in each.steps for each in rehearsals):
             yield _by_size(step, wanted, rehearsals)
     for step in ("fence_source", "point_target", "restart_target", "unpause_dags"):
         yield _fixed(step, target, migrations)
     gaps = [GAPS * each.between for each in rehearsals]
-    yield _spread(BETWEEN, [(each, each) for each in gaps], _counted(rehearsals, "rehearsal"))
+    yield _spread(BETWEEN, [(each, each) for each in gaps], several(len(rehearsals), "rehearsal"))
 
 
 def _fixed(step: str, own: str, migrations: Sequence[RunRecord]) -> Part:
@@ -167,19 +169,19 @@ def _fixed(step: str, own: str, migrations: Sequence[RunRecord]) -> Part:
     measured = [each for each in migrations if step in each.steps]
     same = [(each.steps[step], each.steps[step]) for each in measured if each.target == own]
     if same:
-        return _spread(step, same, f"{_counted(same, 'migration')} of this target")
+        return _spread(step, same, f"{several(len(same), 'migration')} of this target")
     low, usual, high = USUALLY[step]
     if not measured:
         return Part(step=step, seconds=usual, low=low, high=high, origin="usual, as no migration has measured it")
     seconds = [each.steps[step] for each in measured]
-    origin = f"{_counted(seconds, 'migration')} of other targets"
+    origin = f"{several(len(seconds), 'migration')} of other targets"
     return Part(step=step, seconds=median(seconds), low=min(low, *seconds), high=max(high, *seconds), origin=origin)
 
 
 def _key(wanted: Wanted, rehearsals: Sequence[RunRecord], migrations: Sequence[RunRecord]) -> Part:
     """To rewrite values takes what the rehearsals say, to give the target its key what the migrations do."""
     fixed = _fixed(KEY, rehearsals[0].target, migrations)
-    if KEY not in rehearsals[0].steps:
+    if not any(KEY in each.steps for each in rehearsals):
         return fixed
     part = _by_size(KEY, wanted, rehearsals)
     return part if part.seconds > fixed.seconds else fixed
@@ -192,15 +194,21 @@ def _clone(wanted: Wanted, rehearsals: Sequence[RunRecord]) -> Part:
         if each.template_bytes
     ]
     if not samples:
-        return Part(step="clone_database", seconds=0.0, low=0.0, high=0.0, origin="no rehearsal has measured it")
-    part = _spread("clone_database", samples, f"copy by template in {_counted(samples, 'rehearsal')}")
+        return _unmeasured("clone_database")
+    part = _spread("clone_database", samples, f"copy by template in {several(len(samples), 'rehearsal')}")
     return replace(part, high=round(part.high * CLONE_MOST, 3))
 
 
 def _by_size(step: str, wanted: Wanted, records: Sequence[RunRecord]) -> Part:
     measured = [each for each in records if step in each.steps]
+    if not measured:
+        return _unmeasured(step)
     samples = [(each.steps[step], _scaled(step, each, wanted)) for each in measured]
-    return _spread(step, samples, _counted(samples, records[0].kind))
+    return _spread(step, samples, several(len(samples), records[0].kind))
+
+
+def _unmeasured(step: str) -> Part:
+    return Part(step=step, seconds=0.0, low=0.0, high=0.0, origin="no rehearsal has measured it")
 
 
 def _scaled(step: str, record: RunRecord, wanted: Wanted) -> float:
@@ -209,16 +217,8 @@ def _scaled(step: str, record: RunRecord, wanted: Wanted) -> float:
         return seconds
     growing = seconds
     if step.startswith("upgrade_"):
-        release = _release_of(step, record)
-        growing = min(seconds, sum(each.seconds for each in record.revisions if each.release == release))
+        growing = min(seconds, sum(each.seconds for each in record.revisions if each.step == step))
     return seconds - growing + growing * wanted.source_bytes / record.source_bytes
-
-
-def _release_of(step: str, record: RunRecord) -> str | None:
-    """Of the nth upgrade; None where its release applied no revision."""
-    releases = list(dict.fromkeys(each.release for each in record.revisions))
-    number = int(step.rpartition("_")[2])
-    return releases[number - 1] if number <= len(releases) else None
 
 
 def _by_copy(
@@ -230,10 +230,10 @@ def _by_copy(
 ) -> Part:
     """A step that no rehearsal takes: as a migration of this source took it, or by the copy over the wire."""
     if any(step in each.steps for each in migrations):
-        return _by_size(step, wanted, [each for each in migrations if step in each.steps])
+        return _by_size(step, wanted, migrations)
     copied = [each for each in rehearsals if COPY in each.steps]
     if not copied:
-        return Part(step=step, seconds=0.0, low=0.0, high=0.0, origin="no rehearsal has measured it")
+        return _unmeasured(step)
     copy = _by_size(COPY, wanted, copied)
     history = max(each.history_seconds for each in copied) if step == RESTORE else 0.0
     low, usual, high = (round(share * copy.seconds + history, 3) for share in shares)
@@ -251,7 +251,3 @@ def _spread(step: str, samples: Sequence[tuple[float, float]], origin: str) -> P
         high=round(max(both) * wide, 3),
         origin=origin,
     )
-
-
-def _counted(samples: Sequence[object], what: str) -> str:
-    return f"{len(samples)} {what}{'' if len(samples) == 1 else 's'}"

@@ -39,14 +39,19 @@ def record_of(report: Mapping[str, Any]) -> RunRecord | None:
         findings=group_findings(plan["findings"]),
         files=tuple(name for name in FILE_CHECKS.values() if report.get(name)),
         file_findings=group_findings(report["findings"][len(plan["findings"]) :]),
-        steps={name: step["seconds"] for name, step in done.items()},
+        steps={name: step["seconds"] for name, step in done.items() if not _was_done(name, step["result"])},
         revisions=tuple(_revisions(done)),
         **_template(done, report["kind"]),
         history_seconds=((done.get(RESTORE) or {"result": {}})["result"].get("history") or {}).get("seconds", 0.0),
         between=_between(report),
         downtime=downtime["seconds"] if downtime else None,
-        predicted={name: told[name] for name in ("seconds", "low", "high")} if told else None,
+        predicted=told_by(told),
     )
+
+
+def told_by(prediction: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is kept of a prediction."""
+    return {name: prediction[name] for name in ("seconds", "low", "high")} if prediction else None
 
 
 def _options(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,11 +81,18 @@ def group_findings(findings: Iterable[Mapping[str, Any]]) -> tuple[RecordedFindi
     )
 
 
+def _was_done(name: str, result: Any) -> bool:
+    """Whether a task that was tried again has found its work done, so that its seconds measure nothing."""
+    if not isinstance(result, Mapping):
+        return False
+    return bool(result.get("reused")) or (name.startswith("upgrade_") and not result["revisions"])
+
+
 def _revisions(done: Mapping[str, Mapping[str, Any]]) -> Iterator[RecordedRevision]:
     for name, step in done.items():
         if name.startswith("upgrade_"):
             for each in step["result"]["revisions"]:
-                yield RecordedRevision(release=step["result"]["release"], **each)
+                yield RecordedRevision(step=name, release=step["result"]["release"], **each)
 
 
 def _template(done: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow_migration.planning.downtime_prediction import Wanted, predict_downtime
-from airflow_migration.planning.record_report import record_of
+from airflow_migration.planning.record_report import record_of, told_by
 from airflow_migration.planning.rehearsal_comparison import compare
 from airflow_migration.planning.run_records import RunRecord
 
@@ -30,6 +31,5 @@ def look_back(
         if own.verified
         else None
     )
-    own = record_of({**report, "prediction": prediction})
-    assert own is not None
+    own = replace(own, predicted=told_by(prediction))
     return {"prediction": prediction, "comparison": compare(rehearsals[0], own) if rehearsals else None}

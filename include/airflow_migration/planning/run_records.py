@@ -41,12 +41,15 @@ class RecordedFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRevision:
-    """:param release: whose upgrade applied it"""
+    """:param release: whose upgrade applied it
+    :param step: task of that upgrade
+    """
 
     release: str
     revision: str
     title: str
     seconds: float
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ class RunRecord:
     :param template_bytes: size of the copy by CREATE DATABASE … TEMPLATE; 0 where none was made
     :param template_seconds: of that copy
     :param history_seconds: of leaving old history behind
-    :param steps: task id → seconds of each that has ended
+    :param steps: task id → seconds of each that has ended, and had not found its work done by an earlier try
     :param between: mean seconds from a task's end to the next one's start, which the control Airflow takes
     :param downtime: seconds, of a migration; None before its end
     :param predicted: ``seconds``, ``low``, ``high`` that this run has told; None where it could not

@@ -85,6 +85,19 @@ def test_what_grows_is_scaled_by_size_and_the_start_of_airflow_is_not() -> None:
     assert made["verify"]["low"] < 20.0, "it may not grow at all"
 
 
+def test_a_step_that_found_its_work_done_by_an_earlier_try_measures_nothing() -> None:
+    retried = rehearsal(2)
+    steps = {step["task_id"]: step for step in retried["steps"]}
+    steps["upgrade_1"]["result"]["revisions"] = []
+    steps["restore_database"]["result"]["reused"] = True
+    steps["upgrade_1"]["seconds"] = steps["restore_database"]["seconds"] = 0.1
+    larger = plan_of(2000 * MB)
+    made, alone = parts(told(larger, rehearsal(1), retried)), parts(told(larger, rehearsal(1)))
+    for step in ("restore_database", "upgrade_1", "upgrade_2"):
+        assert made[step]["seconds"] == alone[step]["seconds"], step
+    assert "upgrade_1" not in parts(told(larger, retried))
+
+
 def test_one_slow_rehearsal_makes_the_range_wider_and_not_the_prediction_longer() -> None:
     slow_once = rehearsal(1), rehearsal(2), rehearsal(3, upgrade_2=200.0)
     part = parts(told(plan_of(), *slow_once))["upgrade_2"]
