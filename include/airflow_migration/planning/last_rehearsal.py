@@ -12,7 +12,6 @@ from airflow_migration.planning.downtime_prediction import Wanted, predict_downt
 from airflow_migration.planning.options import DATA_ONLY
 from airflow_migration.planning.plan import Plan
 from airflow_migration.planning.record_report import group_findings
-from airflow_migration.planning.rehearsal import SCRATCH
 from airflow_migration.planning.rehearsal_comparison import compare_findings
 from airflow_migration.planning.run_records import RunRecord
 from airflow_migration.progress import amount
@@ -53,9 +52,7 @@ def _age(record: RunRecord, now: datetime) -> float:
 
 
 def _summary(record: RunRecord, plan: Plan, now: datetime) -> dict[str, Any]:
-    found = group_findings(finding for finding in plan.to_json()["findings"])
-    changes = compare_findings([each for each in record.findings if each.check != SCRATCH], found)
-    news = list(changes.in_words())
+    news = list(compare_findings(record.findings, group_findings(plan.to_json()["findings"])).in_words())
     if amount(record.source_bytes, "bytes") != amount(plan.source_size, "bytes"):
         news.append(
             f"The source has {amount(plan.source_size, 'bytes')}, and had {amount(record.source_bytes, 'bytes')}"

@@ -83,13 +83,12 @@ def plan_rehearsal(  # noqa: PLR0913  those of a migration's plan, and the serve
         found = list(_check_scratch(plan, there, here, bin_path))
     for finding in found:
         listener(f"{finding.severity}: {finding.summary}")
-    findings = (*plan.findings, *found)
-    refuse_blockers(findings, besides=OF_THE_CUT_OVER)
+    refuse_blockers((*plan.findings, *found), besides=OF_THE_CUT_OVER)
     if unreadable:
         raise PreflightError(
             unreadable[0].summary, where="preflight", remedy=unreadable[0].remedy, findings=plan.to_json()["findings"]
         )
-    return replace(plan, frozen_database=frozen, working_database=working, findings=findings)
+    return replace(plan, frozen_database=frozen, working_database=working)
 
 
 def _check_scratch(plan: Plan, there: Session, here: Session, bin_path: str | None) -> Iterator[Finding]:
