@@ -42,6 +42,10 @@ class RulePlace:
     message: str
     fix: str
 
+    @property
+    def hint(self) -> str:
+        return self.fix or self.message
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleFindings:
@@ -121,7 +125,7 @@ def replacements(names: Iterable[tuple[str, str]], target: Release) -> dict[tupl
             line = f"from {module} import {name}\n{name}\n" if name else f"import {module}\n{module}\n"
             (folder / f"{number}.py").write_text(line)
         found = run_rules(rules, folder)
-    return {asked[int(Path(place.path).stem)]: place.fix or place.message for _, _, place in reversed(found)}
+    return {asked[int(Path(place.path).stem)]: place.hint for _, _, place in reversed(found)}
 
 
 def find_ruff() -> Path:

@@ -33,6 +33,11 @@ class Entry:
     shown: str | None = None
     why: str = ""
 
+    @property
+    def current(self) -> str:
+        """The value that it has by now."""
+        return self.value if self.now is None else self.now
+
 
 @dataclass(slots=True)
 class Settings:
@@ -51,7 +56,7 @@ class Settings:
     @property
     def options(self) -> list[list[str]]:
         """As the script in the runtime wants them."""
-        return [[*option, entry.value if entry.now is None else entry.now] for option, entry in self.entries.items()]
+        return [[*option, entry.current] for option, entry in self.entries.items()]
 
     def carry(self, known: Knowledge) -> None:
         """Give everything the name, place and value that this release has for it."""
@@ -98,10 +103,10 @@ class Settings:
         for option, entry in self.entries.items():
             if option == entry.origin and entry.now is None and entry.shown is None:
                 continue
-            value = entry.value if entry.now is None else entry.now
+            plain = written(option, entry.current, target.sensitive)
             yield SettingChange(
                 before=written(entry.origin, entry.value, target.sensitive),
-                after=f"{named(option)} = {entry.shown}" if entry.shown else written(option, value, target.sensitive),
+                after=f"{named(option)} = {entry.shown}" if entry.shown else plain,
                 why=entry.why,
                 required=bool(entry.shown) or (option != entry.origin and not _still_read(entry.origin, target)),
             )

@@ -67,12 +67,12 @@ def read_failure(text: str, path: Path) -> ImportFailure:
 
     :param path: the DAG file
     """
-    kind, message = _message(text)
-    frames = [int(frame["line"]) for frame in FRAME.finditer(text) if Path(frame["file"]) == path]
+    frames = list(FRAME.finditer(text))
+    kind, message = _message(text, frames[-1] if frames else None)
     trouble, name = _trouble(kind, message)
-    if kind == "KeyError" and (innermost := _innermost(text)) and IN_OS.search(innermost):
+    if kind == "KeyError" and frames and IN_OS.search(frames[-1]["file"]):
         trouble = "needs_environment"
-    line = frames[-1] if frames else None
+    line = next((int(frame["line"]) for frame in reversed(frames) if Path(frame["file"]) == path), None)
     if line is None and (found := SYNTAX_IN_1_10.search(message)):
         trouble, line = "syntax", int(found["line"])
     plain = WHERE_INSTALLED.sub("", message)
@@ -110,23 +110,14 @@ def shorten(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
 
 
-def _innermost(text: str) -> str:
-    """The file of the last frame."""
-    frame = _last_frame(text)
-    return frame["file"] if frame else ""
-
-
-def _last_frame(text: str) -> re.Match[str] | None:
-    return next(reversed(list(FRAME.finditer(text))), None)
-
-
-def _message(text: str) -> tuple[str, str]:
+def _message(text: str, last: re.Match[str] | None) -> tuple[str, str]:
     """Class and first line of the message: what stands unindented after the last frame."""
-    last = _last_frame(text)
     lines = [line for line in text[last.end() if last else 0 :].splitlines() if line and not line[0].isspace()]
     first = lines[0] if lines else text.strip()
     found = MESSAGE.match(first)
-    return (found["kind"], found["text"] or "") if found and (last or "." in first or ":" in first) else ("", first)
+    if found and (last or "." in first or ":" in first):
+        return found["kind"], found["text"] or ""
+    return "", first
 
 
 def _trouble(kind: str, message: str) -> tuple[Trouble, str]:

@@ -86,7 +86,7 @@ def findings_of(
     yield from _absent(files, expected)
     for each in rules:
         breaking = each.rule in BREAKING
-        examples = tuple(f"{place.path}:{place.line}: {place.fix or place.message}" for place in each.places[:EXAMPLES])
+        examples = tuple(f"{place.path}:{place.line}: {place.hint}" for place in each.places[:EXAMPLES])
         yield Finding(
             check=f"dag_rules_{each.rule}",
             severity="warning" if breaking else "info",

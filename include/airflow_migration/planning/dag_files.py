@@ -119,7 +119,7 @@ def name_replacements(
             except (OSError, SyntaxError, ValueError):
                 continue
     known = replacements([name for names in asked.values() for name in names], target)
-    at = {(place.path, place.line): place.fix or place.message for code, _, place in found if code in BREAKING}
+    at = {(place.path, place.line): place.hint for code, _, place in found if code in BREAKING}
     answers = []
     for file in files:
         hints = [known[name] for name in asked.get(file.path, ()) if name in known]

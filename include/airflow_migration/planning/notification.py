@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from airflow_migration.planning.report_page.figures import duration, period, several, span
-from airflow_migration.planning.report_page.verdict import KINDS, kind_of, problem_in_place, troubles, verdict
+from airflow_migration.planning.report_page.verdict import problem_in_place, title_of, troubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,9 @@ def notification_of(report: Mapping[str, Any], *, path: str, link: str | None) -
     """:param path: of ``report.json``
     :param link: to the report in the UI; None where Airflow's own address is not known
     """
-    name = f"{KINDS.get(kind_of(report), 'Run')} {report.get('run_id') or report['migration_id']}"
     lines = [*_when(report), *_told(troubles(report)), *_figures(report)]
     return Notification(
-        subject=_line(f"{name}: {verdict(report)[1]}"),
+        subject=_line(title_of(report)),
         lines=tuple(_line(line) for line in [*lines, f"Report: {link}" if link else None, f"File: {path}"] if line),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-SEVERITIES = ("blocker", "warning", "info")
+from airflow_migration.planning.report_page.verdict import count_of
 
 
 def event_of(report: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -25,9 +25,7 @@ def event_of(report: Mapping[str, Any], path: str) -> dict[str, Any]:
         "run_id": report["run_id"],
         "verified": report["verified"],
         **{f"downtime_{name}": predicted.get(name) for name in ("seconds", "low", "high")},
-        "findings": {
-            severity: sum(finding["severity"] == severity for finding in report["findings"]) for severity in SEVERITIES
-        },
+        "findings": {severity: count_of(report, severity) for severity in ("blocker", "warning", "info")},
         "source_bytes": (report["plan"] or {}).get("source_size"),
         "seconds": round((ended - begun).total_seconds(), 3),
         "report": path,

@@ -80,9 +80,8 @@ def _executors(settings: Settings, target: Knowledge) -> Iterator[SettingChange]
     entry = settings.entries.get(EXECUTOR)
     if not entry or not target.executors:
         return
-    value = entry.value if entry.now is None else entry.now
     # Since 2.10 several with commas, each perhaps behind an alias; with a dot it is a class of somebody's own.
-    names = [part.strip().rpartition(":")[2] for part in value.split(",")]
+    names = [part.strip().rpartition(":")[2] for part in entry.current.split(",")]
     if unknown := [name for name in names if "." not in name and name not in target.executors]:
         yield SettingChange(
             before=written(EXECUTOR, entry.value),

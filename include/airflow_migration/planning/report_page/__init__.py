@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.report_page.comparison import comparison
 from airflow_migration.planning.report_page.findings import findings, repairs
 from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, joined, listing, section, tag
@@ -17,7 +18,7 @@ from airflow_migration.planning.report_page.rows import ledger, verification
 from airflow_migration.planning.report_page.timeline import timeline
 from airflow_migration.planning.report_page.times import downtime, prediction
 from airflow_migration.planning.report_page.user_files import configuration, dag_files
-from airflow_migration.planning.report_page.verdict import KINDS, ROLL_BACK, header, kind_of, verdict
+from airflow_migration.planning.report_page.verdict import header, kind_of, title_of
 
 __all__ = ["page_of", "plain_page"]
 
@@ -47,9 +48,7 @@ def page_of(report: Mapping[str, Any]) -> str:
     It holds no script and loads nothing.
     """
     sections = [made for made in _sections(report) if made]
-    named = KINDS.get(kind_of(report), "Report")
-    title = f"{named} {report.get('run_id') or report['migration_id']}: {verdict(report)[1]}"
-    return _document(title, header(report), _contents(sections), *sections, _footer(report))
+    return _document(title_of(report), header(report), _contents(sections), *sections, _footer(report))
 
 
 def plain_page(report: Mapping[str, Any]) -> str:

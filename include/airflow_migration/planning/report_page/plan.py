@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.report_page.figures import moment, several, span
 from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, listing, section, tag
-from airflow_migration.planning.report_page.verdict import ROLL_BACK, kind_of
+from airflow_migration.planning.report_page.verdict import kind_of
 from airflow_migration.progress import amount
 
 TRANSFERS = {

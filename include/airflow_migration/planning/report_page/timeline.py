@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from airflow_migration.planning.report import PAUSE, UNPAUSE
@@ -72,7 +72,7 @@ def timeline(report: Mapping[str, Any]) -> Html:
 
 def _bar(step: Mapping[str, Any]) -> Bar:
     start = datetime.fromisoformat(step["started"])
-    end = datetime.fromisoformat(step["finished"]) if step.get("finished") else start + timedelta(seconds=0)
+    end = datetime.fromisoformat(step["finished"]) if step.get("finished") else start
     return Bar(name=step["task_id"], kind="bar", start=start, end=end)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_migration.planning.report_page.figures import several
-from airflow_migration.planning.report_page.markup import Html, Node, joined, more, section, table, tag
+from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, more, section, table, tag
 
 TROUBLES = {
     "timed_out": "takes too long",
@@ -25,7 +25,7 @@ TROUBLES = {
 def dag_files(found: Mapping[str, Any] | None) -> Html:
     """The section of the DAG files: those with trouble in sight, the others and the rules on demand."""
     if not found:
-        return section("dag-files", "")
+        return NOTHING
     bad = [file for file in found["files"] if file["trouble"]]
     good = [file for file in found["files"] if not file["trouble"]]
     return section(
@@ -75,10 +75,10 @@ def _rule(rule: Mapping[str, Any]) -> Html:
 def configuration(found: Mapping[str, Any] | None) -> Html:
     """The section of an airflow.cfg: before and after, what must change first."""
     if not found:
-        return section("configuration", "")
+        return NOTHING
     if not found["release"]:
         return section("configuration", "Configuration", tag("p", "The runtime is a pod: airflow.cfg was not checked."))
-    changes = [((_change(each)), each["required"]) for each in found["changes"]]
+    must, may = ([each for each in found["changes"] if each["required"] == required] for required in (True, False))
     names = ("In the file", "For the target", "Why")
     commands = (
         (tag("code", f"airflow {old}"), tag("code", f"airflow {new}")) for old, new in found["commands"].items()
@@ -87,16 +87,12 @@ def configuration(found: Mapping[str, Any] | None) -> Html:
         "configuration",
         f"Configuration, as Airflow {found['release']} reads it",
         tag("p", f"{several(found['options'], 'setting')} in ", tag("code", found["path"]), "."),
-        table("Settings that must change", names, _only(changes, required=True)),
-        more("Settings that may change", table("Settings that may change", names, _only(changes, required=False))),
+        table("Settings that must change", names, map(_change, must)),
+        more("Settings that may change", table("Settings that may change", names, map(_change, may))),
         more("Commands", table("Commands with another name", ("Of the source", "Of the target"), commands)),
     )
 
 
 def _change(change: Mapping[str, Any]) -> tuple[Node, ...]:
-    before, after = (joined([tag("code", change[name])]) if change[name] else None for name in ("before", "after"))
+    before, after = (tag("code", change[name]) if change[name] else None for name in ("before", "after"))
     return before or "(not set)", after or "(leave it out)", change["why"]
-
-
-def _only(changes: Iterable[tuple[tuple[Node, ...], bool]], *, required: bool) -> Iterable[tuple[Node, ...]]:
-    return (row for row, is_required in changes if is_required == required)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_migration.planning.report import MIGRATION, REHEARSAL, ROLL_BACK, VERIFY
 from airflow_migration.planning.report_page.figures import between, duration, period, several
 from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, joined, tag
 
-MIGRATION, REHEARSAL, ROLL_BACK = "migration", "rehearsal", "roll_back"
 KINDS = {MIGRATION: "Migration", REHEARSAL: "Rehearsal", ROLL_BACK: "Roll back"}
 MARKS = {"good": "✓", "warn": "!", "bad": "✕"}
 
@@ -18,6 +18,16 @@ Report = Mapping[str, Any]
 def kind_of(report: Report) -> str:
     """Reports of schema version 1 do not say."""
     return str(report.get("kind") or (ROLL_BACK if "source_resumed" in report else MIGRATION))
+
+
+def name_of(report: Report) -> str:
+    """The run, by its id; reports of schema version 1 have the migration's."""
+    return str(report.get("run_id") or report["migration_id"])
+
+
+def title_of(report: Report) -> str:
+    """Run and verdict in a line."""
+    return f"{KINDS.get(kind_of(report), 'Run')} {name_of(report)}: {verdict(report)[1]}"
 
 
 def header(report: Report) -> Html:
@@ -76,10 +86,10 @@ def troubles(report: Report) -> Iterator[tuple[str, str, str]]:
         error = step.get("error")
         if error:
             yield step["task_id"], problem_in_place(step["task_id"], error), error["remedy"]
-    told = any(step.get("error") for step in report["steps"] if step["task_id"] == "verify")
+    told = any(step.get("error") for step in report["steps"] if step["task_id"] == VERIFY)
     if not told:
         for problem in (report.get("verification") or {}).get("problems", ()):
-            yield "verify", problem, ""
+            yield VERIFY, problem, ""
 
 
 def problem_in_place(task_id: str, error: Mapping[str, str]) -> str:
@@ -89,7 +99,7 @@ def problem_in_place(task_id: str, error: Mapping[str, str]) -> str:
 
 
 def _run(report: Report) -> Iterator[str]:
-    yield str(report.get("run_id") or report["migration_id"])
+    yield name_of(report)
     if kind_of(report) == ROLL_BACK and report.get("run_id"):
         yield f", of migration {report['migration_id']}"
     seen = [step for step in report["steps"] if step.get("started")]
