@@ -49,6 +49,7 @@ from airflow_migration.operators.copy import (
     RestoreDatabaseOperator,
 )
 from airflow_migration.operators.cutover import (
+    PODS,
     FenceSourceOperator,
     PointTargetOperator,
     RestartTargetOperator,
@@ -71,8 +72,6 @@ from airflow_migration.operators.verify import VerifyOperator
 from airflow_migration.planning.options import TRANSFERS
 
 SHORT, LONG = timedelta(minutes=15), timedelta(hours=12)
-PODS = timedelta(minutes=75)
-"""Longer than `ready_timeout` may be, which ends the wait for pods with their reasons."""
 
 PARAMS = {
     "source_conn_id": params.source_conn_id("is left."),

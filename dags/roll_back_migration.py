@@ -33,6 +33,7 @@ from airflow.sdk import DAG, Param, chain
 from airflow_migration import params
 from airflow_migration.notifications.migration import MigrationNotifier
 from airflow_migration.operators.approval import ApprovePlanOperator
+from airflow_migration.operators.cutover import PODS
 from airflow_migration.operators.roll_back import (
     CloseJournalOperator,
     DropCreatedOperator,
@@ -46,9 +47,6 @@ from airflow_migration.operators.roll_back import (
     RestoreTargetSettingsOperator,
     ResumeSourceAgainOperator,
 )
-
-PODS = timedelta(minutes=75)
-"""Longer than `ready_timeout` may be, which ends the wait for pods with their reasons."""
 
 PARAMS = {
     "migration_id": Param(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from psycopg import sql
 
-from airflow_migration.metadata.columns import read_columns
+from airflow_migration.metadata.columns import in_use, read_columns
 from airflow_migration.metadata.next_runs import Interval
 from airflow_migration.metadata.timetables import RecordedSchedule, ScheduleError, interval_end
 from airflow_migration.postgres.address import Session
@@ -66,19 +66,17 @@ def _statement(conn: Session) -> sql.Composed:
         "end": "r.data_interval_end" if intervals else "NULL::timestamptz",
         "next": "d.next_dagrun" if noted else "NULL::timestamptz",
         "after": "d.next_dagrun_create_after" if noted else "NULL::timestamptz",
-        "active": "d.is_active IS NOT FALSE" if "is_active" in dag else "d.is_stale IS NOT TRUE",
-        "own": "d.is_subdag IS NOT TRUE" if "is_subdag" in dag else "true",
     }
     # One look into the index of dag_run by DAG and date for each DAG, however long its history is.
     return sql.SQL(
         "SELECT d.dag_id, last.date, last.starts, last.ends, {next}, {after},"
         " EXISTS (SELECT FROM dag_run AS r WHERE r.dag_id = d.dag_id AND {date} = {next}),"
         " (SELECT count(*) FROM dag_run AS r WHERE r.dag_id = d.dag_id AND r.state IN ('running', 'queued')),"
-        " {active} AND {own}"
+        " {used}"
         " FROM dag AS d LEFT JOIN LATERAL (SELECT {date} AS date, {start} AS starts, {end} AS ends"
         " FROM dag_run AS r WHERE r.dag_id = d.dag_id AND {automated} AND {date} IS NOT NULL"
         " ORDER BY {date} DESC LIMIT 1) AS last ON true WHERE d.dag_id = ANY(%(dags)s)"
-    ).format(**{name: sql.SQL(part) for name, part in text.items()})
+    ).format(used=in_use(dag), **{name: sql.SQL(part) for name, part in text.items()})
 
 
 def _read(schedule: RecordedSchedule | None, row: tuple[object, ...]) -> LastRun:

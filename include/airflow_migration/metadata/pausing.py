@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from airflow_migration.metadata import journal
-from airflow_migration.metadata.columns import read_columns
+from airflow_migration.metadata.columns import in_use, read_columns
 from airflow_migration.postgres.address import Session
 
 RESUME = "resume_source"
@@ -88,12 +88,9 @@ def read_unpaused(conn: Session) -> tuple[str, ...]:
 
 def read_scheduled(conn: Session) -> tuple[str, ...]:
     """Ids of the DAGs that are active now and were in a file when that was last read, in order; without subdags."""
-    columns = read_columns(conn, "dag")
-    there = "is_active IS NOT FALSE" if "is_active" in columns else "is_stale IS NOT TRUE"
-    own = "is_subdag IS NOT TRUE" if "is_subdag" in columns else "true"
     rows = conn.execute(
-        sql.SQL("SELECT dag_id FROM dag WHERE is_paused IS NOT TRUE AND {} AND {} ORDER BY dag_id").format(
-            sql.SQL(there), sql.SQL(own)
+        sql.SQL("SELECT d.dag_id FROM dag AS d WHERE d.is_paused IS NOT TRUE AND {} ORDER BY d.dag_id").format(
+            in_use(read_columns(conn, "dag"))
         )
     ).fetchall()
     return tuple(str(dag_id) for (dag_id,) in rows)

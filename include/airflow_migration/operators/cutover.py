@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from airflow_migration.deployments.kubernetes.options import LONGEST_WAIT
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.steps import cutover, unpausing
+
+PODS = timedelta(seconds=LONGEST_WAIT) + timedelta(minutes=15)
+"""For tasks that wait for pods: `ready_timeout` ends that wait first, with the pods' reasons."""
 
 
 class FenceSourceOperator(MigrationOperator):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.staying import NOTHING, Staying
 from airflow_migration.metadata.table_choice import TableChoice
@@ -111,6 +112,18 @@ class Plan:
     def rehearsal(self) -> RehearsalOptions | None:
         """The options of a rehearsal; None for a migration."""
         return self.options if isinstance(self.options, RehearsalOptions) else None
+
+    @property
+    def rehearsed(self) -> RehearsalOptions:
+        """The options of what must be a rehearsal.
+
+        :raises InvalidInputError: it is a migration
+        """
+        if self.rehearsal is None:
+            raise InvalidInputError(
+                "the plan is of a migration", where="rehearsal", remedy="Trigger rehearse_migration anew"
+            )
+        return self.rehearsal
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,7 +13,6 @@ from airflow_migration.metadata.releases import release as find_release
 from airflow_migration.planning.carried_settings import Settings, commands_between
 from airflow_migration.planning.configuration import Knowledge, read_options
 from airflow_migration.planning.configuration_result import ConfigurationResult, findings_of
-from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.planning.wanted_settings import new_settings, point_connections
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.progress import Listener
@@ -25,8 +24,7 @@ from airflow_migration.steps.migration import Migration
 
 def file_of(migration: Migration) -> str | None:
     """The airflow.cfg of a rehearsal; None where none is given."""
-    assert isinstance(migration.plan.options, RehearsalOptions)
-    return migration.plan.options.airflow_cfg
+    return migration.plan.rehearsed.airflow_cfg
 
 
 def check_file(migration: Migration, listener: Listener) -> ConfigurationResult:

@@ -19,7 +19,6 @@ from airflow_migration.planning.air_rules import by_rule, rules_for, run_rules
 from airflow_migration.planning.configuration import read_options
 from airflow_migration.planning.dag_file_findings import findings_of, in_order
 from airflow_migration.planning.dag_files import DagFile, DagFilesResult, judge_file, name_replacements
-from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.runtimes import parse_dag_files
 from airflow_migration.runtimes.runtime import Runtime
@@ -33,7 +32,7 @@ STATEMENT_TIMEOUT = 60.0
 
 def folder_of(migration: Migration) -> str | None:
     """Where the DAG files of a rehearsal are; None where nobody has said so."""
-    return _options(migration).dags_folder or migration.target.dags_folder
+    return migration.plan.rehearsed.dags_folder or migration.target.dags_folder
 
 
 def check_folder(migration: Migration, listener: Listener) -> DagFilesResult:
@@ -46,8 +45,8 @@ def check_folder(migration: Migration, listener: Listener) -> DagFilesResult:
         migration.runtime(),
         release=migration.plan.target_release,
         folder=folder,
-        timeout=_options(migration).dag_parse_timeout,
-        import_timeout=_import_timeout(_options(migration).airflow_cfg),
+        timeout=migration.plan.rehearsed.dag_parse_timeout,
+        import_timeout=_import_timeout(migration.plan.rehearsed.airflow_cfg),
         expected=scheduled,
         listener=listener,
     )
@@ -60,11 +59,6 @@ def _import_timeout(airflow_cfg: str | None) -> float | None:
         return float(options["core", "dagbag_import_timeout"])
     except (InvalidInputError, KeyError, ValueError):
         return None
-
-
-def _options(migration: Migration) -> RehearsalOptions:
-    assert isinstance(migration.plan.options, RehearsalOptions)
-    return migration.plan.options
 
 
 def check_dag_files(

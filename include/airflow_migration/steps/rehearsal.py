@@ -6,11 +6,10 @@ server.
 
 from __future__ import annotations
 
-from airflow_migration.exceptions import InvalidInputError, OwnershipError
+from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
 from airflow_migration.planning.plan import Plan
-from airflow_migration.planning.rehearsal_options import RehearsalOptions
 from airflow_migration.postgres import databases, snapshot_copy
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
@@ -32,7 +31,7 @@ def claim_scratch(plan: Plan, server: DatabaseAddress, folder: Folder) -> Scratc
     """
     record = ScratchRecord(
         rehearsal_id=plan.migration_id,
-        conn_id=_options(plan).scratch,
+        conn_id=plan.rehearsed.scratch,
         server=scratch.server_of(server),
         databases=(plan.working_database, plan.frozen_database),
     )
@@ -61,7 +60,7 @@ def copy_source(migration: Migration, folder: Folder, listener: Listener) -> Sna
     :param folder: of the rehearsal's report, where the scratch databases are claimed
     """
     plan, frozen = migration.plan, migration.frozen
-    options = _options(plan)
+    options = plan.rehearsed
     record = claim_scratch(plan, _server(migration), folder)
     for name in record.databases:
         scratch.drop_own(frozen, name, record.label, listener)
@@ -118,11 +117,3 @@ def make_working_database(migration: Migration, listener: Listener) -> WorkingDa
 def _server(migration: Migration) -> DatabaseAddress:
     assert migration.scratch is not None
     return migration.scratch
-
-
-def _options(plan: Plan) -> RehearsalOptions:
-    if plan.rehearsal is None:
-        raise InvalidInputError(
-            "the plan is of a migration", where="rehearsal", remedy="Trigger rehearse_migration anew"
-        )
-    return plan.rehearsal
