@@ -155,7 +155,7 @@ def copy_once(
         ),
         pace=Pace(jobs=given.jobs, max_load=given.max_source_load),
         listener=listen,
-        stops=[],
+        on_start=lambda _: None,
     )
 
 

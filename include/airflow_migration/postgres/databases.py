@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -280,6 +280,21 @@ def set_database_default(session: Session, database: str, setting: str, value: s
         session.execute(sql.SQL("ALTER DATABASE {} RESET {}").format(name, key))
     else:
         session.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, key, sql.Literal(value)))
+
+
+def refuse_taken(address: DatabaseAddress, names: Iterable[str], whose: str) -> None:
+    """:param address: any database of the server
+    :param whose: who is about to create these, in words
+    :raises OwnershipError: one of them is there
+    """
+    with address.maintenance().connect() as conn:
+        taken = [name for name in names if database_exists(conn, name)]
+    if taken:
+        raise OwnershipError(
+            f'database "{taken[0]}" exists and {whose} did not create it',
+            where=f"{address.host}:{address.port}",
+            remedy="Rename or remove it by hand, then retry",
+        )
 
 
 def tidy(err: psycopg.Error, where: str) -> MigrationError:

@@ -1,15 +1,15 @@
 """Copy a database that is in use to another one, as it was at one moment, without keeping anybody waiting.
 
 One read-only session exports its snapshot; the others read by it. No row is written or locked at the source, and a
-table is locked against DDL only while one piece of it is read. What cannot be helped: as long as the snapshot is held,
-vacuum keeps the rows that were dead after its moment.
+table is locked against DDL only while one piece of it is read, or while pg_dump reads the definitions. What cannot be
+helped: as long as the snapshot is held, vacuum keeps the rows that were dead after its moment.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,9 @@ from airflow_migration.postgres.snapshot_units import UNIT_BYTES, Unit, read_uni
 from airflow_migration.postgres.source_load import Governor, watched
 from airflow_migration.progress import Listener, amount
 
-LOCK_TIMEOUT = 1.0
-"""Seconds that a session of ours waits for a lock at the source before it comes back later."""
-DUMP_LOCK_TIMEOUT = "30s"
-"""The same for pg_dump, which reads no row and has no second try."""
+LOCK_TIMEOUT = 30.0
+"""Seconds for which the session that holds the snapshot, and pg_dump, wait for a lock at the source: neither has a
+second try. Nobody who writes waits behind them."""
 
 _SEQUENCES = r"""
 SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -100,12 +99,12 @@ def copy_database(
     clients: CopyClients,
     pace: Pace,
     listener: Listener,
-    stops: list[RowCopy],
+    on_start: Callable[[Callable[[], None]], None],
 ) -> SnapshotCopy:
     """Make `copy`, a new database whose name the caller has claimed, of the source as it is now.
 
     :param comment: label of the new database
-    :param stops: gets what can be stopped from another thread or frame (`on_kill`)
+    :param on_start: gets what stops the copy, from another thread or frame (`on_kill`)
     :raises InvalidInputError: the server cannot have something that the source's database needs
     :raises ToolError: a client program failed, or a table was written anew meanwhile
     """
@@ -127,7 +126,7 @@ def copy_database(
             with ExitStack() as stack:
                 stack.enter_context(watched(governor, stack.enter_context(source.connect(autocommit=True))))
                 rows = RowCopy(source, copy, snapshot=snapshot, units=units, governor=governor, listener=listener)
-                stops.append(rows)
+                on_start(rows.stop)
                 copied = rows.run(pace.jobs)
             _carry_sequences(holder, copy)
         held = seconds_since(start)
@@ -175,7 +174,7 @@ class _Schema:
                 "--schema-only",
                 "--format=custom",
                 f"--snapshot={snapshot}",
-                f"--lock-wait-timeout={DUMP_LOCK_TIMEOUT}",
+                f"--lock-wait-timeout={LOCK_TIMEOUT * 1000:.0f}",
                 f"--encoding={encoding}",
                 "--no-password",
                 f"--file={self._archive}",

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_migration.exceptions import OwnershipError, ServerUnreachableError
+from airflow_migration.exceptions import ServerUnreachableError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
 from airflow_migration.metadata.history import HistoryResult, filter_history
@@ -289,13 +289,7 @@ def _claim(migration: Migration, act: str, address: DatabaseAddress) -> None:
     with migration.source.address.connect() as conn:
         ours = journal.read_act(conn, migration.id, act) is not None
     if not ours:
-        with address.maintenance().connect() as conn:
-            if databases.database_exists(conn, address.database):
-                raise OwnershipError(
-                    f'database "{address.database}" exists and this migration did not create it',
-                    where=f"{address.host}:{address.port}",
-                    remedy="Rename or remove it by hand, then retry",
-                )
+        databases.refuse_taken(address, [address.database], "this migration")
     _record(migration, act, address)
 
 

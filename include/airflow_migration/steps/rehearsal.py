@@ -6,7 +6,6 @@ server.
 
 from __future__ import annotations
 
-from airflow_migration.exceptions import OwnershipError
 from airflow_migration.metadata import journal
 from airflow_migration.metadata.fencing import SETTING as READ_ONLY
 from airflow_migration.planning.plan import Plan
@@ -14,7 +13,6 @@ from airflow_migration.postgres import databases, snapshot_copy
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.postgres.process import Client
 from airflow_migration.postgres.snapshot_copy import CopyClients, Pace, SnapshotCopy
-from airflow_migration.postgres.snapshot_rows import RowCopy
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Listener
 from airflow_migration.steps import scratch
@@ -36,20 +34,10 @@ def claim_scratch(plan: Plan, server: DatabaseAddress, folder: Folder) -> Scratc
         databases=(plan.working_database, plan.frozen_database),
     )
     if scratch.read_record(folder) != record:
-        _refuse_foreign(record, server)
-    scratch.write_record(folder, record)
+        databases.refuse_taken(server, record.databases, "this rehearsal")
+        # Never written twice: a kill meanwhile would lose the claim to what is there.
+        scratch.write_record(folder, record)
     return record
-
-
-def _refuse_foreign(record: ScratchRecord, server: DatabaseAddress) -> None:
-    with server.maintenance().connect() as conn:
-        taken = [name for name in record.databases if databases.database_exists(conn, name)]
-    if taken:
-        raise OwnershipError(
-            f'database "{taken[0]}" exists and this rehearsal did not create it',
-            where=record.server,
-            remedy="Rename or remove it by hand, then retry",
-        )
 
 
 def copy_source(migration: Migration, folder: Folder, listener: Listener) -> SnapshotCopy:
@@ -64,8 +52,6 @@ def copy_source(migration: Migration, folder: Folder, listener: Listener) -> Sna
     record = claim_scratch(plan, _server(migration), folder)
     for name in record.databases:
         scratch.drop_own(frozen, name, record.label, listener)
-    stops: list[RowCopy] = []
-    migration.running.add(lambda: _stop(stops))
     result = snapshot_copy.copy_database(
         migration.source.address,
         frozen,
@@ -73,18 +59,13 @@ def copy_source(migration: Migration, folder: Folder, listener: Listener) -> Sna
         clients=_clients(migration),
         pace=Pace(jobs=options.jobs, max_load=options.max_source_load),
         listener=listener,
-        stops=stops,
+        on_start=migration.running.add,
     )
     with frozen.connect(read_only=False) as conn:
         if journal.exists(conn):
             journal.mark_as_copy(conn)
         databases.set_database_default(conn, plan.frozen_database, READ_ONLY, "on")
     return result
-
-
-def _stop(copies: list[RowCopy]) -> None:
-    for rows in copies:
-        rows.stop()
 
 
 def _clients(migration: Migration) -> CopyClients:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import psycopg
+
 from airflow_migration.exceptions import MigrationError, OwnershipError
 from airflow_migration.planning.plan import label_of
 from airflow_migration.postgres import databases
@@ -70,7 +72,7 @@ def read_record(folder: Folder) -> ScratchRecord | None:
     try:
         values = json.loads((folder / FILE).read_text())
         return ScratchRecord(**(values | {"databases": tuple(values["databases"])}))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError):
         return None  # killed while it was written: nothing was created yet
@@ -138,8 +140,9 @@ def sweep(
             continue
         try:
             gone = drop_recorded(folder, address_of(record.conn_id), listener).dropped
-        except MigrationError as err:
-            warnings.append(f"Scratch databases of {record.rehearsal_id} are left: {err}")
+        except (MigrationError, psycopg.Error) as err:
+            why = databases.tidy(err, where=record.server) if isinstance(err, psycopg.Error) else err
+            warnings.append(f"Scratch databases of {record.rehearsal_id} are left: {why}")
             listener(warnings[-1])
             continue
         dropped.extend(gone)

@@ -63,7 +63,13 @@ def copy_to() -> Copy:
         )
         pace = Pace(jobs=2, max_load=50, unit_bytes=unit_bytes)
         return snapshot_copy.copy_database(
-            source, target, comment="of the tests", clients=clients, pace=pace, listener=lambda _: None, stops=[]
+            source,
+            target,
+            comment="of the tests",
+            clients=clients,
+            pace=pace,
+            listener=lambda _: None,
+            on_start=lambda _: None,
         )
 
     return copy

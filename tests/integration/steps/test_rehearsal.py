@@ -148,6 +148,29 @@ def test_a_database_of_that_name_without_a_label_that_was_there_before_is_left(s
     assert plan.frozen_database in stage.databases()
 
 
+def test_what_may_not_be_dropped_is_named_and_ends_no_later_rehearsal(
+    stage: Stage, postgres_server: DatabaseAddress
+) -> None:
+    plan, folder = stage.plan(), stage.root / "run_1"
+    record = rehearsal.claim_scratch(plan, stage.target.address, folder)
+    (stage.root / "notes of a person").write_text("")
+    name = sql.Identifier(plan.working_database)
+    with postgres_server.connect(read_only=False, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(name))
+        conn.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(plan.label)))
+    (warning,) = stage.sweep().warnings
+    assert "must be owner" in warning
+    assert scratch.read_record(folder) == record
+
+
+def test_a_claim_is_not_written_again(stage: Stage) -> None:
+    plan, folder = stage.plan(), stage.root / "run_1"
+    rehearsal.claim_scratch(plan, stage.target.address, folder)
+    written = (folder / scratch.FILE).stat().st_mtime_ns
+    rehearsal.claim_scratch(plan, stage.target.address, folder)
+    assert (folder / scratch.FILE).stat().st_mtime_ns == written
+
+
 def test_a_connection_that_leads_elsewhere_now_drops_nothing(stage: Stage) -> None:
     plan, folder = stage.plan(), stage.root / "run_1"
     rehearsal.claim_scratch(plan, stage.target.address, folder)
