@@ -70,7 +70,7 @@ def airflow_environment(
                 where="runtime settings",
                 remedy="Name settings AIRFLOW__SECTION__OPTION",
             )
-    section = "CORE" if release.number < (2, 3) else "DATABASE"
+    section = _database_section(release)
     environment = bare_environment(home) | address.environment()
     environment |= {name: value for name, value in settings.items() if not OURS.fullmatch(name)}
     environment |= {
@@ -81,9 +81,13 @@ def airflow_environment(
     return environment
 
 
+def _database_section(release: Release) -> str:
+    return "CORE" if release.number < (2, 3) else "DATABASE"
+
+
 def script_environment(release: Release, home: Path) -> dict[str, str]:
     """For code that must reach neither a database of ours nor the home of who runs the migration."""
-    section = "CORE" if release.number < (2, 3) else "DATABASE"
+    section = _database_section(release)
     return bare_environment(home) | {
         "HOME": str(home),
         "TMPDIR": str(home),

@@ -134,8 +134,7 @@ class KubernetesRuntime:
             )
         pod = self._begin("run", wanted, database_token(address))
         if pod.find() is not None:
-            pod.remove()  # of an attempt that was killed
-            pod.find()
+            pod.remove_and_wait()  # of an attempt that was killed
         seal = Fernet.generate_key()
         inside = self._options.seen_from_inside(address)
         variables = environment_of(wanted, inside, keys, QUIET | dict(settings), Secret(seal.decode()))

@@ -195,6 +195,11 @@ class AirflowPod:
             return Ended(UNKNOWN_EXIT, time.time(), pod["status"].get("reason") or pod["status"]["phase"])
         return None
 
+    def remove_and_wait(self) -> None:
+        """Delete what an earlier attempt has left, and wait until it is gone."""
+        self.remove()
+        self.find()
+
     def remove(self) -> None:
         """Delete pod and secret, what there is of them."""
         try:

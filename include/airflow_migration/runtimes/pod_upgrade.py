@@ -129,8 +129,7 @@ class PodUpgrade:
         seal = data_of(secret).get(SEAL) if secret else None
         if secret is None or seal is None or noted is None:
             # Its maker was killed before it had given it a secret.
-            self._pod.remove()
-            self._pod.find()
+            self._pod.remove_and_wait()
             return False
         content = json.loads(noted)
         before = Before(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from airflow_migration.planning.air_rules import by_rule, rules_for, run_rules
 from airflow_migration.planning.configuration import read_options
 from airflow_migration.planning.dag_file_findings import findings_of, in_order
 from airflow_migration.planning.dag_files import DagFile, DagFilesResult, judge_file, name_replacements
+from airflow_migration.postgres.databases import seconds_since
+from airflow_migration.postgres.jobs import cores
 from airflow_migration.progress import Listener, Progress
 from airflow_migration.runtimes import parse_dag_files
 from airflow_migration.runtimes.runtime import Runtime
@@ -100,7 +101,7 @@ def check_dag_files(
         "timeout": timeout,
         "import_timeout": import_timeout,
         "deadline": DEADLINE,
-        "jobs": os.cpu_count() or 1,
+        "jobs": cores(),
     }
     listener(f"Importing the DAG files with Airflow {target}")
     code = runtime.run_script(release, Path(parse_dag_files.__file__), request, reading.line)
@@ -146,7 +147,7 @@ class _Reading:
             return
         file = judge_file(answer, self.folder, self.timeout)
         self.files.append(file)
-        seconds = time.monotonic() - self._started
+        seconds = seconds_since(self._started)
         done = len(self.files)
         self.listener(Progress(what="Importing DAG files", done=done, total=self.total, unit="files", seconds=seconds))
         if file.trouble:
