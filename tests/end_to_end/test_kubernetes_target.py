@@ -14,7 +14,7 @@ from psycopg import sql
 from tests.end_to_end.control import Control
 from tests.kubernetes.conftest import ClusterUnderTest, api_client, apply_manifest, token_of_account
 from tests.kubernetes.fake.cluster import FakeCluster
-from tests.kubernetes.release import KEY, RELEASE, Release
+from tests.kubernetes.release import COMPONENTS, KEY, RELEASE, Release
 
 from airflow_migration.metadata.releases import read_head, release
 from airflow_migration.postgres.address import DatabaseAddress
@@ -25,7 +25,6 @@ from demo.leaks import Arguments, Search
 NAMESPACE, IMAGE, GOAL = "target", "apache/airflow:{release}", "3.3.2"
 BEFORE, AFTER = "airflow_before", "airflow_after"
 LOGIN, PASSWORD = "in the cluster", "of the cluster, %never& shown"
-COMPONENTS = ("scheduler", "webserver", "worker")
 
 
 @dataclass(frozen=True, kw_only=True)

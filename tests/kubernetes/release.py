@@ -9,6 +9,7 @@ from typing import Any
 
 from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest
+from tests.polling import until
 
 RELEASE = "fresh"
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -16,6 +17,7 @@ OTHER_KEY = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 PASSWORD = "never&shown"
 URI = "postgresql://air%40flow:never%26shown@db.example:5433/fresh?sslmode=require"
 STATEFUL = ("worker",)
+COMPONENTS = ("scheduler", "webserver", *STATEFUL)
 
 
 def encode(text: str) -> str:
@@ -38,12 +40,13 @@ class Release:
         return client.AppsV1Api(self.cluster.admin)
 
     def install(self, *, replicas: int = 1, uri: str = URI, results: str | None = None) -> None:
-        """Secrets, and a scheduler, a webserver and a worker."""
+        """Secrets, and a scheduler, a webserver and a worker with their pods."""
         self.secret(f"{RELEASE}-fernet-key", **{"fernet-key": KEY})
         self.secret(f"{RELEASE}-metadata", connection=uri)
         self.secret(f"{RELEASE}-result-backend", connection=results or f"db+{uri}")
-        for component in ("scheduler", "webserver", *STATEFUL):
+        for component in COMPONENTS:
             self.workload(component, replicas=replicas)
+        until(lambda: [len(self.pods(each)) for each in COMPONENTS], lambda seen: set(seen) == {replicas})
 
     def secret(self, name: str, **data: str) -> None:
         body = {"metadata": {"name": name}, "data": {key: encode(value) for key, value in data.items()}}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
-from tests.kubernetes.release import KEY, OTHER_KEY, PASSWORD, RELEASE, URI, Release, encode
-from tests.kubernetes.test_fake_cluster import until
+from tests.kubernetes.release import COMPONENTS, KEY, OTHER_KEY, PASSWORD, RELEASE, URI, Release, encode
 from tests.listening import Heard
+from tests.polling import until
 
 from airflow_migration.deployments.deployment import Deployment, read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
@@ -348,11 +348,11 @@ def test_processes_rest_and_come_back_as_many_as_they_were(cluster: ClusterUnder
         "deployment fresh-scheduler", "deployment fresh-webserver", "stateful set fresh-worker"
     }  # fmt: skip
     assert control.quiet(TOKEN, ignore).changed == first.changed
-    for component in ("scheduler", "webserver", "worker"):
+    for component in COMPONENTS:
         assert release.look(component).spec.replicas == 0
         assert not release.pods(component)
     restart(control)
-    assert [release.look(each).spec.replicas for each in ("scheduler", "webserver", "worker")] == [2, 0, 2]
+    assert [release.look(each).spec.replicas for each in COMPONENTS] == [2, 0, 2]
     assert len(release.pods("scheduler")) == 2
     assert "stopped" not in str(release.look("scheduler").metadata.annotations)
 
@@ -384,7 +384,7 @@ def test_a_conflict_with_a_controller_is_retried(
 
 def test_without_a_rest_all_pods_are_replaced(control: KubernetesControl, installed: Release) -> None:
     control.restart(TOKEN, Client("restart", {}), ignore)
-    before = {each: installed.pods(each) for each in ("scheduler", "webserver", "worker")}
+    before = {each: installed.pods(each) for each in COMPONENTS}
     assert len(restart(control).changed) == 3
     for component, pods in before.items():
         assert len(installed.pods(component)) == 1
@@ -465,7 +465,7 @@ def test_pods_are_deleted_one_at_a_time_where_nothing_may_be_patched(
 ) -> None:
     control = restricted(READ)
     assert len(control.quiet(TOKEN, ignore).instructions) == 3
-    before = {each: installed.pods(each) for each in ("scheduler", "webserver", "worker")}
+    before = {each: installed.pods(each) for each in COMPONENTS}
     restart(control)
     for component, pods in before.items():
         assert len(installed.pods(component)) == 1

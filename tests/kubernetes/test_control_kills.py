@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest
-from tests.kubernetes.release import KEY, OTHER_KEY, URI, Release
+from tests.kubernetes.release import COMPONENTS, KEY, OTHER_KEY, URI, Release
 from tests.kubernetes.test_control import CRON, FERNET, METADATA, RESULTS, TOKEN, control_in, ignore, restart, restore
 
 from airflow_migration.deployments.kubernetes.control import KubernetesControl
@@ -84,7 +84,7 @@ def test_settings_are_changed_and_taken_back_by_the_retry(cluster: ClusterUnderT
         assert set(release.secrets()) == {FERNET, METADATA, RESULTS}
         assert release.value(FERNET, "fernet-key") == KEY
         assert (release.value(METADATA, "connection"), release.value(RESULTS, "connection")) == (URI, f"db+{URI}")
-        assert not any(CRON in release.variables(each) for each in ("scheduler", "webserver", "worker"))
+        assert not any(CRON in release.variables(each) for each in COMPONENTS)
 
 
 def test_an_undo_is_finished_by_the_retry(cluster: ClusterUnderTest, release: Release) -> None:
@@ -95,7 +95,7 @@ def test_an_undo_is_finished_by_the_retry(cluster: ClusterUnderTest, release: Re
         take_back(control_in(cluster))
         assert set(release.secrets()) == {FERNET, METADATA, RESULTS}
         assert release.value(FERNET, "fernet-key") == KEY
-        assert not any(CRON in release.variables(each) for each in ("scheduler", "webserver", "worker"))
+        assert not any(CRON in release.variables(each) for each in COMPONENTS)
         change(control_in(cluster))
     assert died >= 9 * 2
 

@@ -13,20 +13,11 @@ import kubernetes_asyncio
 import pytest
 from kubernetes import client, watch
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
+from tests.polling import SECONDS, until
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster
 
-DEADLINE = 60
 IMAGE = "registry.k8s.io/pause:3.10"
-
-
-def until(look: Callable[[], Any]) -> Any:
-    """What `look` gives once it is true."""
-    deadline = time.monotonic() + DEADLINE
-    while not (seen := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return seen
 
 
 def encode(text: str) -> str:
@@ -200,7 +191,7 @@ def test_a_watch_tells_what_happens_and_meets_a_410(cluster: ClusterUnderTest, n
     ]
     assert ("ADDED", "seen") in events
     assert ("DELETED", "seen") in events
-    assert time.monotonic() - started < DEADLINE
+    assert time.monotonic() - started < SECONDS
     if cluster.fake is not None:
         cluster.fake.compact()
     with pytest.raises(client.ApiException) as caught:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
 from tests.kubernetes.fake.faults import Fault
-from tests.kubernetes.test_fake_cluster import DEADLINE, until
 from tests.kubernetes.test_runtime import IMAGE, Runtimes, head, left, pods
 from tests.listening import Heard
+from tests.polling import SECONDS, until
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster
 from airflow_migration.exceptions import ServerUnreachableError, ToolError
@@ -89,7 +89,7 @@ def test_workers_and_triggerers_are_killed_and_no_line_is_lost_or_told_twice(
     cluster.faults.clear()
     (without_secret,) = [each for each in left() if each not in before]
 
-    killed(address, lambda progressed: progressed.wait(DEADLINE))
+    killed(address, lambda progressed: progressed.wait(SECONDS))
     assert sorted(each for each in left() if each not in before) == [without_secret] * 2
 
     first = found()

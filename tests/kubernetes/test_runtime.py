@@ -13,8 +13,8 @@ from kubernetes import client
 from tests.kubernetes.conftest import ClusterUnderTest
 from tests.kubernetes.fake.faults import Fault
 from tests.kubernetes.fake.pod_security import ENFORCE
-from tests.kubernetes.test_fake_cluster import until
 from tests.listening import Heard
+from tests.polling import until
 
 from airflow_migration.deployments.deployment import read_deployment
 from airflow_migration.deployments.kubernetes.cluster import Cluster, ForbiddenError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.kubernetes.conftest import ClusterUnderTest, api_client
 from tests.kubernetes.fake.cluster import FakeCluster
-from tests.kubernetes.release import KEY, RELEASE, Release
+from tests.kubernetes.release import COMPONENTS, KEY, RELEASE, Release
 
 from airflow_migration.metadata import journal
 from airflow_migration.planning.roll_back import RollBackOptions, make_roll_back_plan
@@ -72,7 +72,7 @@ def take_back(migration: Migration) -> None:
 
 
 def replicas(release: Release) -> list[int]:
-    return [release.look(each).spec.replicas for each in ("scheduler", "webserver", "worker")]
+    return [release.look(each).spec.replicas for each in COMPONENTS]
 
 
 def test_a_target_is_pointed_at_its_new_database_and_back(
