@@ -17,6 +17,7 @@ from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
+from airflow_migration.postgres.columns import WRITABLE
 from airflow_migration.postgres.databases import derived_name
 from airflow_migration.postgres.references import read_foreign_keys
 
@@ -38,12 +39,7 @@ SELECT f.conrelid::regclass::text, p.relname::text,
    AND NOT (pg_table_is_visible(c.oid) AND c.relname = ANY (%s))
  ORDER BY 1, 2
 """
-_COLUMNS = """
-SELECT a.attname::text FROM pg_attribute a
- WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
-   AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
- ORDER BY a.attnum
-"""
+_COLUMNS = sql.SQL("SELECT unnest({}) FROM pg_class c WHERE c.oid = %s::regclass").format(WRITABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,7 +222,7 @@ def _goal(target: Deployment) -> Release:
 
 
 def _server_name(deployment: Deployment, server: ServerDescription) -> str:
-    return f"{deployment.address.host}:{deployment.address.port} (PostgreSQL {server.version_text})"
+    return f"{deployment.address.server} (PostgreSQL {server.version_text})"
 
 
 def _transfer(options: Options, source: ServerDescription, target: ServerDescription) -> str:

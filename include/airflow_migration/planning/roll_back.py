@@ -176,7 +176,7 @@ def find_hand_over(here: Session, address: DatabaseAddress, plan: RollBackPlan) 
     if found is None and plan.target_cluster not in (None, describe_server(here).cluster):
         # The target that it was handed over to may schedule on, elsewhere.
         raise InvalidInputError(
-            f"{address.host}:{address.port} is another server than the one that was migrated to",
+            f"{address.server} is another server than the one that was migrated to",
             where="target connection",
             remedy="Let it name the server of then, for as long as the roll back takes",
         )
@@ -201,7 +201,7 @@ def _read_journal(there: Session, options: RollBackOptions, target: Deployment) 
         opened_at=opened_at.isoformat(),
         source_database=there.info.dbname,
         target_database=target_database,
-        target_server=f"{target.address.host}:{target.address.port}",
+        target_server=target.address.server,
         frozen_database=_name(acts[CREATE_FROZEN]),
         working_database=_name(acts[CREATE_WORKING]),
         set_aside_as=set_aside_name(target_database, token),

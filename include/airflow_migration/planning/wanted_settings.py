@@ -26,7 +26,7 @@ NEW_DATABASE = "the target's metadata database"
 
 def point_connections(settings: Settings, address: DatabaseAddress) -> None:
     """Have whatever names the metadata database name the target's; a broker or another backend stays."""
-    place = f"{address.host}:{address.port}/{address.database}"
+    place = f"{address.server}/{address.database}"
     for option, begin in CONNECTIONS.items():
         entry = settings.entries.get(option)
         if entry and _is_metadata(option, entry.value) and not _names(entry.value, address):

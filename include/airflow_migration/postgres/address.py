@@ -45,7 +45,12 @@ class DatabaseAddress:
     ssl: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f'database "{self.database}" on {self.host}:{self.port}'
+        return f'database "{self.database}" on {self.server}'
+
+    @property
+    def server(self) -> str:
+        """For people: host and port."""
+        return f"{self.host}:{self.port}"
 
     def on(self, database: str) -> DatabaseAddress:
         """The same server and role, another database."""
@@ -161,7 +166,7 @@ def _pooler(address: DatabaseAddress) -> InvalidInputError:
 
 
 def _where(address: DatabaseAddress) -> str:
-    return f"{address.user}@{address.host}:{address.port}/{address.database}"
+    return f"{address.user}@{address.server}/{address.database}"
 
 
 def _refusal(address: DatabaseAddress, message: str) -> InvalidInputError | ServerUnreachableError:

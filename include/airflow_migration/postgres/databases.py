@@ -131,7 +131,7 @@ def sole_worker(address: DatabaseAddress, name: str, *, deadline: float = 3600.0
         except errors.LockNotAvailable:
             raise ServerUnreachableError(
                 f'another session has been working on database "{name}" for {deadline:.0f} s',
-                where=f"{address.host}:{address.port}",
+                where=address.server,
                 remedy="Look for it in pg_stat_activity, then retry",
             ) from None
         yield session
@@ -232,7 +232,7 @@ def run_undisturbed(
             thread.join()
     raise ServerUnreachableError(
         f"what this role may not end still uses it after {EXCLUSIVE_ATTEMPTS} attempts: {detail.rstrip('.')}",
-        where=f'database "{database}" on {address.host}:{address.port}',
+        where=str(address.on(database)),
         remedy="Close those sessions or prepared transactions, or grant pg_signal_backend to the connection's role;"
         " then retry",
     )
@@ -251,7 +251,7 @@ def rename_database(address: DatabaseAddress, old: str, new: str, listener: List
         if have_new or not have_old:
             raise OwnershipError(
                 f'database "{new}" exists already' if have_new else f'database "{old}" is not there',
-                where=f"{address.host}:{address.port}",
+                where=address.server,
                 remedy="Rename or remove what is in the way by hand, then retry",
             )
         statement = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
@@ -292,7 +292,7 @@ def refuse_taken(address: DatabaseAddress, names: Iterable[str], whose: str) -> 
     if taken:
         raise OwnershipError(
             f'database "{taken[0]}" exists and {whose} did not create it',
-            where=f"{address.host}:{address.port}",
+            where=address.server,
             remedy="Rename or remove it by hand, then retry",
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from airflow_migration.postgres.address import Session
+from airflow_migration.postgres.columns import WRITABLE
 
 UNIT_BYTES = 8_000_000
 """Of one piece, with what is out of line: for as long as it is read, ALTER TABLE waits."""
@@ -14,11 +15,8 @@ RANGES_SINCE = 140000
 """From PostgreSQL 14 on a condition on ctid reads just these blocks (release notes of 14, "TID Range Scans")."""
 
 # An extension's own tables are made by it; of the parts of a partitioned table each is one.
-_TABLES = r"""
-SELECT n.nspname::text, c.relname::text,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-           AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
+_TABLES = sql.SQL(r"""
+SELECT n.nspname::text, c.relname::text, {writable},
        pg_table_size(c.oid), pg_relation_size(c.oid) / current_setting('block_size')::int,
        pg_relation_filenode(c.oid)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -26,7 +24,7 @@ SELECT n.nspname::text, c.relname::text,
    AND NOT EXISTS (SELECT FROM pg_depend d
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
  ORDER BY pg_table_size(c.oid) DESC, 2, 3
-"""
+""").format(writable=WRITABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.postgres.columns import WRITABLE
 from airflow_migration.postgres.compression import NONE, Compression, require_room
 from airflow_migration.postgres.databases import seconds_since
 from airflow_migration.postgres.dump_directory import DumpResult, Origin, Rows, describe_dump, keep_or_make, read_origin
@@ -31,7 +32,7 @@ _ENTRY = re.compile(r"(\d+); 0 (\d+) TABLE DATA ")
 """A line of ``pg_restore --list``: number of the entry, by which its file is named, and the table's oid."""
 
 # A partitioned table's rows are in its partitions, whose columns may be in another order.
-_PARTS = """
+_PARTS = sql.SQL("""
 WITH RECURSIVE part AS (
     SELECT c.relname::text AS name, c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = ANY (current_schemas(false)) AND pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p')
@@ -39,14 +40,10 @@ WITH RECURSIVE part AS (
     UNION ALL
     SELECT part.name, c.oid, c.relkind FROM part JOIN pg_inherits i ON i.inhparent = part.oid
       JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition)
-SELECT part.name, part.oid, n.nspname::text, c.relname::text,
-       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-           AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
-       pg_table_size(part.oid)
+SELECT part.name, part.oid, n.nspname::text, c.relname::text, {writable}, pg_table_size(part.oid)
   FROM part JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE part.relkind = 'r' ORDER BY part.name, part.oid
-"""
+""").format(writable=WRITABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -294,6 +294,6 @@ def _claim(migration: Migration, act: str, address: DatabaseAddress) -> None:
 
 
 def _record(migration: Migration, act: str, address: DatabaseAddress) -> None:
-    detail = {"database": address.database, "server": f"{address.host}:{address.port}"}
+    detail = {"database": address.database, "server": address.server}
     with migration.source.address.connect(read_only=False) as conn:
         journal.record_act(conn, migration.id, act, detail)

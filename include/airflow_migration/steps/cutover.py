@@ -105,7 +105,7 @@ def _hand_over_filled(migration: Migration, listener: Listener) -> None:
 def _not_ours(migration: Migration) -> OwnershipError:
     return OwnershipError(
         f'database "{migration.plan.target_database}" is not the one that this migration made or filled',
-        where=f"{migration.final.host}:{migration.final.port}",
+        where=migration.final.server,
         remedy="Look for the working database; nothing was renamed",
     )
 
@@ -125,7 +125,7 @@ def _choose_aside(migration: Migration) -> str:
     if occupancy is not None:
         raise OwnershipError(
             f'database "{migration.plan.target_database}" is {occupancy}',
-            where=f"{migration.final.host}:{migration.final.port}",
+            where=migration.final.server,
             remedy="Choose another target_database, or move that one out of the way by hand",
         )
     return set_aside_name(migration.plan.target_database, migration.plan.token)

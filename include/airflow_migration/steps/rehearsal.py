@@ -30,7 +30,7 @@ def claim_scratch(plan: Plan, server: DatabaseAddress, folder: Folder) -> Scratc
     record = ScratchRecord(
         rehearsal_id=plan.migration_id,
         conn_id=plan.rehearsed.scratch,
-        server=scratch.server_of(server),
+        server=server.server,
         databases=(plan.working_database, plan.frozen_database),
     )
     if scratch.read_record(folder) != record:

@@ -87,9 +87,9 @@ def drop_recorded(folder: Folder, address: DatabaseAddress, listener: Listener) 
     record = read_record(folder)
     if record is None:
         return DropResult(dropped=())
-    if record.server != server_of(address):
+    if record.server != address.server:
         raise OwnershipError(
-            f'connection "{record.conn_id}" led to {record.server} then, and leads to {server_of(address)} now',
+            f'connection "{record.conn_id}" led to {record.server} then, and leads to {address.server} now',
             where=f"scratch databases of {record.rehearsal_id}",
             remedy=f"Drop {' and '.join(record.databases)} there by hand, and remove {folder / FILE}",
         )
@@ -112,7 +112,7 @@ def drop_own(address: DatabaseAddress, name: str, label: str, listener: Listener
     if row is not None and row[0] not in (None, label):
         raise OwnershipError(
             f'database "{name}" is labelled "{row[0]}", so it is not this rehearsal\'s',
-            where=server_of(address),
+            where=address.server,
             remedy="Rename or remove it by hand",
         )
     return databases.drop_database(address, name, listener)
@@ -148,7 +148,3 @@ def sweep(
         dropped.extend(gone)
         listener(f"Rehearsal {record.rehearsal_id} ended without dropping its scratch databases; {len(gone)} dropped")
     return DropResult(dropped=tuple(dropped), warnings=tuple(warnings))
-
-
-def server_of(address: DatabaseAddress) -> str:
-    return f"{address.host}:{address.port}"
