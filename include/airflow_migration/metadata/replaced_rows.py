@@ -19,17 +19,19 @@ from airflow_migration.metadata.repairs.sequences import fix_sequences
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.columns import WRITABLE
 from airflow_migration.postgres.databases import derived_name
-from airflow_migration.postgres.references import read_foreign_keys
+from airflow_migration.postgres.references import parents_first, read_foreign_keys
 
+RUN_TABLES = ("dag_run", "task_instance")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS airflow_migration.replaced (
     migration_id text NOT NULL REFERENCES airflow_migration.migration ON DELETE CASCADE,
     origin text NOT NULL, position int NOT NULL, kept_in text NOT NULL, own_rows bigint NOT NULL, loaded_rows bigint,
     PRIMARY KEY (migration_id, origin));
 """
-# Tables that are none of those given and point at one of them: by name, and which rows do.
+# Tables that are none of those given and point at one of them: by name, and which rows do, if we may look.
 _POINTING = """
 SELECT f.conrelid::regclass::text, p.relname::text,
+       has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
        (SELECT array_agg(a.attname::text) FROM pg_attribute a
          WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey))
   FROM pg_constraint f
@@ -78,11 +80,17 @@ def read_replaced(conn: Session, migration_id: str) -> tuple[ReplacedTable, ...]
     )
 
 
-def find_pointing(conn: Session, tables: Collection[str]) -> dict[str, tuple[str, int]]:
-    """Other tables with rows that point at rows of these, which so cannot go: name → at which table, how many."""
-    found = {}
-    for child, parent, columns in conn.execute(_POINTING, (list(tables), list(tables))).fetchall():
+def find_pointing(conn: Session, tables: Collection[str]) -> dict[str, tuple[str, int | None]]:
+    """Other tables with rows that point at rows of these, which so cannot go: name → at which table, how many.
+
+    How many is None where this role may not see it.
+    """
+    found: dict[str, tuple[str, int | None]] = {}
+    for child, parent, readable, columns in conn.execute(_POINTING, (list(tables), list(tables))).fetchall():
         assert isinstance(columns, list)
+        if not readable:
+            found[str(child)] = str(parent), None
+            continue
         condition = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(name)) for name in columns)
         row = conn.execute(
             sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.SQL(str(child)), condition)  # regclass quotes it
@@ -92,12 +100,20 @@ def find_pointing(conn: Session, tables: Collection[str]) -> dict[str, tuple[str
     return found
 
 
+def tell_pointing(child: str, parent: str, rows: int | None) -> str:
+    """What one of `find_pointing` means, in words."""
+    what = f"table {child} of the target point at {parent}, which is to be emptied"
+    return f"its login may not see whether rows of {what}" if rows is None else f"{rows} row(s) of {what}"
+
+
 def take_rows_out(conn: Session, migration_id: str, token: str, tables: Sequence[str]) -> tuple[ReplacedTable, ...]:
     """Keep the target's own rows of these tables aside and empty exactly these; the caller commits.
 
     The journal of the migration must be here. Nobody else can write the tables until the caller's transaction ends.
 
-    :param tables: each after those that it points at
+    They are emptied and noted in an order in which each comes after those that it points at here: the source may have
+    lost foreign keys.
+
     :raises OwnershipError: the target has got runs of its own, or rows elsewhere point at those that would go
     """
     _lock(conn, tables)
@@ -109,6 +125,7 @@ def take_rows_out(conn: Session, migration_id: str, token: str, tables: Sequence
             remedy="Nothing was changed there. Let the platform make a fresh target, whose DAGs stay paused",
         )
     conn.execute(_TABLE)
+    tables = parents_first(tables, read_foreign_keys(conn))
     for position, table in enumerate(tables):
         kept_in = derived_name(f"own_{table}", f"_{token}_{position}")
         rows = conn.execute(
@@ -123,6 +140,44 @@ def take_rows_out(conn: Session, migration_id: str, token: str, tables: Sequence
         )
     _empty(conn, tables)
     return read_replaced(conn, migration_id)
+
+
+def take_late_rows(conn: Session, migration_id: str) -> int:
+    """Keep what somebody has written since into tables that are emptied and not yet filled, beside the target's own
+    rows, and take it out; nobody else can write these tables until the caller's transaction ends.
+
+    :returns: how many rows
+    :raises OwnershipError: there are runs among them
+    """
+    waiting = {each.table: each for each in read_replaced(conn, migration_id) if each.loaded_rows is None}
+    _lock(conn, waiting)
+    late = [each for each in waiting.values() if _has_rows(conn, each.table)]
+    if runs := [each.table for each in late if each.table in RUN_TABLES]:
+        raise OwnershipError(
+            f"the target goes on while it is filled: it has made rows of {', '.join(runs)}",
+            where=f'database "{conn.info.dbname}"',
+            remedy="Stop its processes and roll the migration back, after which it has its own rows again",
+        )
+    taken = 0
+    for each in late:
+        rows = conn.execute(
+            sql.SQL("INSERT INTO {} SELECT * FROM {}").format(
+                sql.Identifier(SCHEMA, each.kept_in), sql.Identifier(each.table)
+            )
+        ).rowcount
+        conn.execute(
+            "UPDATE airflow_migration.replaced SET own_rows = own_rows + %s WHERE migration_id = %s AND origin = %s",
+            (rows, migration_id, each.table),
+        )
+        taken += rows
+    if late:
+        _empty(conn, list(waiting))
+    return taken
+
+
+def _has_rows(conn: Session, table: str) -> bool:
+    row = conn.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(table))).fetchone()
+    return bool(row and row[0])
 
 
 def record_loaded(conn: Session, migration_id: str, table: str, rows: int) -> None:
@@ -153,11 +208,14 @@ def put_rows_back(conn: Session, migration_id: str) -> tuple[ReplacedTable, ...]
             sql.Identifier(str(name)) for (name,) in conn.execute(_COLUMNS, (table.as_string(conn),)).fetchall()
         )
         overriding = sql.SQL("OVERRIDING SYSTEM VALUE" if conn.info.server_version >= 100000 else "")
+        # What came late stands behind what was there first, and may say the same again: the default pool.
         conn.execute(
-            sql.SQL("INSERT INTO {} ({}) {} SELECT {} FROM {}").format(table, columns, overriding, columns, kept)
+            sql.SQL("INSERT INTO {} ({}) {} SELECT {} FROM {} ORDER BY ctid ON CONFLICT DO NOTHING").format(
+                table, columns, overriding, columns, kept
+            )
         )
         conn.execute(sql.SQL("DROP TABLE {}").format(kept))
-    fix_sequences(conn)
+    fix_sequences(conn, tables)
     hand_over.forget(conn, migration_id)
     return replaced
 
@@ -176,7 +234,7 @@ def _empty(conn: Session, tables: Sequence[str]) -> None:
     if pointing := find_pointing(conn, tables):
         child, (parent, rows) = next(iter(pointing.items()))
         raise OwnershipError(
-            f"{rows} row(s) of table {child} of the target point at {parent}, which is to be emptied",
+            tell_pointing(child, parent, rows),
             where=f'database "{conn.info.dbname}"',
             remedy=f"Add {child} to the param tables, or empty it by hand; nothing was changed",
         )

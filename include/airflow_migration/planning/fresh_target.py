@@ -8,6 +8,7 @@ from psycopg import sql
 
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.metadata import releases
+from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.encrypted_columns import present_columns
 from airflow_migration.metadata.findings import EXAMPLES, Finding
@@ -15,24 +16,18 @@ from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
 from airflow_migration.metadata.repairs.ledger import SCHEMA
-from airflow_migration.metadata.replaced_rows import find_pointing, read_replaced
+from airflow_migration.metadata.replaced_rows import find_pointing, read_replaced, tell_pointing
 from airflow_migration.metadata.table_choice import USERS
 from airflow_migration.metadata.users_schema import VERSION_TABLE, fab_head
+from airflow_migration.planning import stricter_target, target_rights
 from airflow_migration.planning.keys import SWAP
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import Session
 from airflow_migration.postgres.databases import database_exists
-from airflow_migration.postgres.schemas import schema_exists
 
 CHECK = "fresh_target"
 TABLES = "tables"
 RUNS = "dag_run"
-
-_NOT_OWNED = """
-SELECT c.relname::text FROM pg_class c
- WHERE pg_table_is_visible(c.oid) AND c.relkind IN ('r', 'p') AND c.relname = ANY (%s)
-   AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
-"""
 
 
 def goal_of(head: str, source: Deployment, target: Deployment) -> Release:
@@ -59,6 +54,10 @@ def check_target(plan: Plan, there: Session, here: Session, target: Deployment) 
         )
         return
     with target.address.on(name).connect() as conn:
+        rights = list(target_rights.check_kept_schema(conn, target.address.user))
+        yield from rights
+        if rights:
+            return
         ours = bool(read_replaced(conn, plan.migration_id))
         occupancy = None if ours else read_occupancy(conn)
         if occupancy is not None:
@@ -69,8 +68,11 @@ def check_target(plan: Plan, there: Session, here: Session, target: Deployment) 
             )
             return
         yield from _release(plan, conn, target)
-        yield from _tables(plan, there, conn, ours=ours)
-        yield from _privileges(plan, conn, target)
+        rights = list(target_rights.check_tables(conn, target.address.user, plan.choice.travel))
+        yield from rights
+        if rights:
+            return
+        yield from _tables(plan, there, conn, target, ours=ours)
         yield from _keys(plan, conn, ours=ours)
 
 
@@ -129,7 +131,7 @@ def _release(plan: Plan, conn: Session, target: Deployment) -> Iterator[Finding]
     )
 
 
-def _tables(plan: Plan, there: Session, conn: Session, *, ours: bool) -> Iterator[Finding]:
+def _tables(plan: Plan, there: Session, conn: Session, target: Deployment, *, ours: bool) -> Iterator[Finding]:
     before, after = read_tables(there), read_tables(conn)
     missing = tuple(_missing(plan, before, after))
     if missing:
@@ -140,11 +142,15 @@ def _tables(plan: Plan, there: Session, conn: Session, *, ours: bool) -> Iterato
             evidence=missing,
         )
         return
+    yield from within_limits(there, stricter_target.CHECK, lambda: stricter_target.check_rows(plan.choice, there, conn))
     if not ours:
         for child, (parent, rows) in find_pointing(conn, plan.choice.travel).items():
             yield _blocker(
-                f"{rows} row(s) of table {child} of the target point at {parent}, which is to be emptied",
-                f"Add {child} to the param tables, or empty it",
+                tell_pointing(child, parent, rows),
+                f"Add {child} to the param tables, or empty it"
+                if rows is not None
+                else f"GRANT SELECT ON {child} TO {sql.Identifier(target.address.user).as_string()}, and USAGE on its"
+                " schema",
                 check=TABLES,
             )
         own = {table: count_rows(conn, table) for table in plan.choice.travel}
@@ -174,25 +180,6 @@ def _missing(plan: Plan, before: Tables, after: Tables) -> Iterator[str]:
             yield f"table {table}"
         else:
             yield from (f"{table}.{column}" for column in before[table] if column not in after[table])
-
-
-def _privileges(plan: Plan, conn: Session, target: Deployment) -> Iterator[Finding]:
-    foreign = tuple(str(name) for (name,) in conn.execute(_NOT_OWNED, (list(plan.choice.travel),)))
-    if foreign:
-        yield _blocker(
-            f'role "{target.address.user}" does not own all tables of the target that are to be filled',
-            "Use the owner's login in the target's connection",
-            check="privileges",
-            evidence=foreign,
-        )
-    row = conn.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone()
-    if not schema_exists(conn, SCHEMA) and not (row and row[0]):
-        yield _blocker(
-            f'role "{target.address.user}" may not create schema {SCHEMA} in the target\'s database,'
-            " where its rows are kept",
-            "GRANT CREATE ON DATABASE to it",
-            check="privileges",
-        )
 
 
 def _keys(plan: Plan, conn: Session, *, ours: bool) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from airflow_migration.metadata.replaced_rows import (
     put_rows_back,
     read_replaced,
     record_loaded,
+    take_late_rows,
     take_rows_out,
 )
 from airflow_migration.planning.plan import Plan
@@ -124,11 +125,13 @@ def _fill(migration: Migration, conn: Session, parts: tuple[DumpFile, ...], list
     listener(f"{amount(size, 'bytes')} are loaded {'in one transaction' if at_once else 'table by table'}")
     tell = _teller(sum(part.bytes for part in parts if part.table in waiting), listener)
     for table in waiting:
+        if late := take_late_rows(conn, migration.id):
+            listener(f"{late} row(s) that were written to emptied tables of the target meanwhile are kept as well")
         _load(migration, conn, table, [part for part in parts if part.table == table], tell)
+        for sentence in fix_sequences(conn, (table,)):
+            listener(sentence)
         if not at_once:
             conn.commit()
-    for sentence in fix_sequences(conn):
-        listener(sentence)
     conn.commit()
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -101,30 +102,35 @@ def set_defaults(conn: Session) -> tuple[str, ...]:
     return tuple(details)
 
 
-def behind_sequences(conn: Session, tables: Tables) -> tuple[BehindSequence, ...]:
-    """Sequences of the metadata schema's integer ids that would give an id that exists."""
+def behind_sequences(conn: Session, tables: Tables, only: Collection[str] | None = None) -> tuple[BehindSequence, ...]:
+    """Sequences of the metadata schema's integer ids that would give an id that exists.
+
+    :param only: tables whose sequences are meant; None for all
+    """
     counted = {(str(t), str(n), str(s)) for t, s, n, readable in conn.execute(_COUNTED) if readable}
     current = conn.execute("SELECT current_schema()").fetchone()
     assert current is not None
     named = conn.execute(
         "SELECT relname FROM pg_class WHERE relkind = 'S' AND relname = ANY (%s)"
+        " AND has_sequence_privilege(oid, 'SELECT')"
         " AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
         ([f"{table}_id_seq" for table in FAB_TABLES if table in tables],),
     )
     counted |= {(str(name).removesuffix("_id_seq"), str(current[0]), str(name)) for (name,) in named}
-    found = (_compare(conn, *each) for each in sorted(counted))
+    found = (_compare(conn, *each) for each in sorted(counted) if only is None or each[0] in only)
     return tuple(behind for behind in found if behind is not None)
 
 
-def fix_sequences(conn: Session) -> tuple[str, ...]:
+def fix_sequences(conn: Session, only: Collection[str] | None = None) -> tuple[str, ...]:
     """Put every sequence of an integer id above the highest id; the caller commits.
 
     Wanted before a hop and once more at the end: the upgrades and the target's first rows count on them.
 
+    :param only: tables whose sequences are meant; None for all
     :returns: a sentence for each sequence that stood behind
     """
     details = []
-    for behind in behind_sequences(conn, read_tables(conn)):
+    for behind in behind_sequences(conn, read_tables(conn), only):
         name = sql.Identifier(behind.schema, behind.sequence).as_string(conn)
         conn.execute("SELECT setval(%s::regclass, %s, true)", (name, behind.highest))
         details.append(f"sequence {behind.sequence} stood at {behind.next}, below {behind.table}.id = {behind.highest}")
