@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress
 from airflow_migration.postgres.databases import database_exists, describe_server
 from airflow_migration.progress import Listener
 
+LEAVING_SECONDS, PAUSE = 5.0, 0.1
+"""For so long a session is seen, so often: the server lists one that was closed for another moment."""
 READ = (CREATE_FROZEN, CREATE_WORKING, FENCE, FILL, SWAP, QUIET, ROLL_BACK)
 
 
@@ -238,18 +241,27 @@ def _with_target(plan: RollBackPlan, final: DatabaseAddress, handed_over: HandOv
 def _refuse_running(there: Session, here: Session, plan: RollBackPlan) -> None:
     """A step that still works, and is not waiting for anything, has a session in one of its databases."""
     names = [plan.source_database, plan.frozen_database, plan.working_database, plan.target_database]
+    deadline = time.monotonic() + LEAVING_SECONDS
     for session in (there, here):
-        row = session.execute(
-            "SELECT string_agg(DISTINCT datname, ', ') FROM pg_stat_activity WHERE application_name = %s"
-            " AND datname = ANY(%s) AND pid <> pg_backend_pid() AND pid <> %s",
-            (APPLICATION_NAME, names, there.info.backend_pid),
-        ).fetchone()
-        if row and row[0]:
-            raise ServerUnreachableError(
-                f"a migration works in {row[0]} at this moment",
-                where="preflight of the roll back",
-                remedy="Mark its run as failed, or wait for its end; then retry",
-            )
+        while working := _at_work(session, names, there.info.backend_pid):
+            if time.monotonic() > deadline:
+                raise ServerUnreachableError(
+                    f"a migration works in {working} at this moment",
+                    where="preflight of the roll back",
+                    remedy="Mark its run as failed, or wait for its end; then retry",
+                )
+            time.sleep(PAUSE)
+
+
+def _at_work(session: Session, names: Sequence[str | None], own: int) -> object:
+    """In which of the databases the package has another session than its own."""
+    session.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees its first look again and again
+    row = session.execute(
+        "SELECT string_agg(DISTINCT datname, ', ') FROM pg_stat_activity WHERE application_name = %s"
+        " AND datname = ANY(%s) AND pid <> pg_backend_pid() AND pid <> %s",
+        (APPLICATION_NAME, names, own),
+    ).fetchone()
+    return row and row[0]
 
 
 def _refuse_astray(here: Session, target: DatabaseAddress, plan: RollBackPlan) -> None:
