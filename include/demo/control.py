@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from airflow_migration.exceptions import MigrationError
+from airflow_migration.planning.report_folders import DAG_IDS
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 
 START_SECONDS = 300.0
@@ -151,12 +152,12 @@ class ControlAirflow:
         )
 
     def _ready(self) -> bool:
-        """The scheduler lives and the DAG is parsed."""
+        """The scheduler lives and all DAGs are parsed."""
         health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
         if health["scheduler"]["status"] != "healthy":
             return False
         with self.client() as api:
-            return api.get("/dags/migrate_airflow").status_code == httpx.codes.OK
+            return all(api.get(f"/dags/{each}").status_code == httpx.codes.OK for each in DAG_IDS)
 
     def _notes(self) -> dict[str, Any]:
         path = self.home / "control.json"
