@@ -161,10 +161,11 @@ class LocalProcess:
 
     def wait(self) -> int:
         """Its exit code, once its output has ended."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._output.write(line.rstrip("\n"))
-        code = self._process.wait()
+        with self._process:
+            assert self._process.stdout is not None
+            for line in self._process.stdout:
+                self._output.write(line.rstrip("\n"))
+        code = self._process.returncode
         self._output.close()
         self._folder.cleanup()
         return code if code >= 0 else 128 - code
