@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ MANIFEST = Path(__file__).parents[2] / "docs" / "kubernetes" / "rbac.yaml"
 ACCOUNT = "airflow-migration"
 CALLS = pytest.StashKey[set[str]]()
 """The calls that one migration makes, once `test_calls` has run."""
-REQUEST_TIMEOUT = 30
+REASON_SECONDS = 3
+"""In which a node says why it cannot start a pod, even where it has to wait for a processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,11 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ClusterUnderTest]:
         fake=fake,
     )
     for kind, name in _objects(admin, namespace) - before:
-        DELETES[kind](admin)(name, namespace)
+        try:
+            DELETES[kind](admin)(name, namespace)
+        except client.ApiException as err:
+            if err.status != 404:  # gone with what it belonged to
+                raise
     if fake is not None:
         fake.faults.clear()
         fake.images.unready.clear()
@@ -163,22 +169,11 @@ LISTS: dict[str, Callable[[client.ApiClient], Any]] = {
 }
 
 
-def _delete_pod(api: client.ApiClient) -> Callable[[str, str], Any]:
-    def delete(name: str, namespace: str) -> None:
-        try:
-            client.CoreV1Api(api).delete_namespaced_pod(name, namespace, grace_period_seconds=0)
-        except client.ApiException as err:
-            if err.status != 404:  # gone with its deployment
-                raise
-
-    return delete
-
-
 DELETES: dict[str, Callable[[client.ApiClient], Callable[[str, str], Any]]] = {
     "secret": lambda api: client.CoreV1Api(api).delete_namespaced_secret,
     "deployment": lambda api: client.AppsV1Api(api).delete_namespaced_deployment,
     "statefulset": lambda api: client.AppsV1Api(api).delete_namespaced_stateful_set,
-    "pod": _delete_pod,
+    "pod": lambda api: partial(client.CoreV1Api(api).delete_namespaced_pod, grace_period_seconds=0),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.kubernetes.calls import RecordingClient
-from tests.kubernetes.conftest import CALLS, ClusterUnderTest, manifest
+from tests.kubernetes.conftest import CALLS, REASON_SECONDS, ClusterUnderTest, manifest
 from tests.kubernetes.release import KEY, OTHER_KEY, Release
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster
@@ -72,7 +72,9 @@ def test_a_migration_makes_exactly_the_calls_of_the_manifest(
         cluster.fake.images.programs[image] = Path(str(runtimes.prepare("2.11.2", print))) / "bin"
     with pytest.raises(InvalidInputError):  # it holds another release, or none
         KubernetesRuntime(opened, PodOptions(namespace=cluster.namespace, image=image)).prepare("3.3.2", ignore)
-    unknown = PodOptions(namespace=cluster.namespace, image="registry.invalid/airflow:3.3.2", start_timeout=2)
+    unknown = PodOptions(
+        namespace=cluster.namespace, image="registry.invalid/airflow:3.3.2", start_timeout=REASON_SECONDS
+    )
     runtime = KubernetesRuntime(opened, unknown)
     with pytest.raises(ToolError, match=r"registry\.invalid"):
         runtime.prepare("3.3.2", ignore)

@@ -132,12 +132,13 @@ def test_answers_that_pass_by_themselves_are_retryable(
 
 
 @pytest.mark.parametrize("kind", ["hang", "cut_before", "cut_middle", "cut_after"])
-def test_a_connection_that_is_cut_or_silent_is_retryable(cluster: ClusterUnderTest, kind: Kind) -> None:
-    reached = Cluster(cluster.api, cluster.namespace, timeout=1)
+def test_a_connection_that_is_cut_or_silent_is_retryable(
+    cluster: ClusterUnderTest, reached: Cluster, kind: Kind
+) -> None:
     reached.create(SECRETS, secret())
     fault = cluster.faults.add(Fault(kind, "patch", "secrets"))
     with pytest.raises(ServerUnreachableError) as caught:
-        reached.patch(SECRETS, "one", {"data": {"b": encode(SHOWN)}})
+        Cluster(cluster.api, cluster.namespace, timeout=1).patch(SECRETS, "one", {"data": {"b": encode(SHOWN)}})
     assert caught.value.retryable
     assert SHOWN not in str(caught.value)
     fault.release.set()

@@ -8,11 +8,11 @@ from multiprocessing.synchronize import Event
 from typing import Any
 
 import pytest
-from tests.kubernetes.conftest import ClusterUnderTest, api_client
+from tests.kubernetes.conftest import REASON_SECONDS, ClusterUnderTest, api_client
 from tests.kubernetes.fake.faults import Fault
 from tests.kubernetes.test_runtime import IMAGE, Runtimes, head, left, pods
 from tests.listening import Heard
-from tests.polling import SECONDS, until
+from tests.polling import until
 
 from airflow_migration.deployments.kubernetes.cluster import Cluster
 from airflow_migration.exceptions import ServerUnreachableError, ToolError
@@ -26,6 +26,8 @@ from airflow_migration.secret import Secret
 
 __all__ = ["left", "pods"]
 RELEASE = "2.11.2"
+SECONDS = 300.0
+"""For the first revisions of a real upgrade, and for all of them."""
 
 
 def upgrade(url: str, token: str, namespace: str, address: dict[str, Any], key: str, progressed: Event) -> None:
@@ -93,9 +95,9 @@ def test_workers_and_triggerers_are_killed_and_no_line_is_lost_or_told_twice(
     assert sorted(each for each in left() if each not in before) == [without_secret] * 2
 
     first = found()
-    until(lambda: first.look() or heard.progress)
+    until(lambda: first.look() or heard.progress, seconds=SECONDS)
     second = found()
-    until(second.look)
+    until(second.look, seconds=SECONDS)
     cluster.faults.add(Fault("cut_before", "delete", "pods", times=4))
     with pytest.raises(ServerUnreachableError):
         found().finish(patience=0)
@@ -115,7 +117,7 @@ def test_a_pod_that_never_starts_or_is_gone_is_nothing_to_wait_for(
     address, before, heard = corpus("2.7.3"), left(), Heard()
 
     def found() -> PodUpgrade:
-        runtime = pods(image="registry.invalid/airflow:{release}", start_timeout=1)
+        runtime = pods(image="registry.invalid/airflow:{release}", start_timeout=REASON_SECONDS)
         return runtime.detached_upgrade(RELEASE, address, Secret(""), heard)
 
     assert found().begin() is None

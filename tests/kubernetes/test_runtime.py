@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from tests.kubernetes.conftest import ClusterUnderTest
+from tests.kubernetes.conftest import REASON_SECONDS, ClusterUnderTest
 from tests.kubernetes.fake.faults import Fault
 from tests.kubernetes.fake.pod_security import ENFORCE
 from tests.listening import Heard
@@ -200,7 +200,7 @@ def test_an_image_that_cannot_be_had_is_named(
     corpus: Callable[[str], DatabaseAddress], pods: Runtimes, left: Callable[[], list[str]], fernet_key: Secret
 ) -> None:
     address, before = corpus("2.10.5"), left()
-    runtime = pods(image="registry.invalid/airflow:{release}", start_timeout=1)
+    runtime = pods(image="registry.invalid/airflow:{release}", start_timeout=REASON_SECONDS)
     with pytest.raises(ToolError) as caught:
         runtime.prepare("3.3.2", Heard())
     assert "registry.invalid/airflow:3.3.2" in str(caught.value)
@@ -214,7 +214,7 @@ def test_an_image_that_cannot_be_had_is_named(
 def test_a_pod_that_no_node_takes_says_why(pods: Runtimes, left: Callable[[], list[str]]) -> None:
     before = left()
     with pytest.raises(ToolError) as caught:
-        pods(node_selector={"disk": "none"}, start_timeout=1).prepare("3.3.2", Heard())
+        pods(node_selector={"disk": "none"}, start_timeout=REASON_SECONDS).prepare("3.3.2", Heard())
     assert "Unschedulable" in str(caught.value)
     assert "0/1 nodes" in str(caught.value)
     until(lambda: left() == before)

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.polling import until
 
 from airflow_migration.exceptions import InvalidInputError, MigrationError, ServerUnreachableError
 from airflow_migration.postgres.address import DatabaseAddress
@@ -89,7 +89,7 @@ def test_the_server_ends_with_a_killed_owner(tmp_path: Path) -> None:
         server = EmbeddedServer(tmp_path / "postgres")
         assert is_up(server.address)
         owner.send_signal(signal.SIGKILL)
-    assert eventually(lambda: not is_up(server.address))
+    until(lambda: not is_up(server.address))
     server.remove()
 
 
@@ -99,10 +99,3 @@ def is_up(address: DatabaseAddress) -> bool:
     except ServerUnreachableError:
         return False
     return True
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        pass
-    return condition()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+from tests.polling import until
 
 from airflow_migration.metadata import journal, pausing
 from airflow_migration.metadata.fencing import close_source, lift_fence
-from airflow_migration.postgres.address import DatabaseAddress, Session
+from airflow_migration.postgres.address import APPLICATION_NAME, DatabaseAddress, Session
 
 Corpus = Callable[[str], DatabaseAddress]
 NewRole = Callable[..., DatabaseAddress]
@@ -30,7 +31,17 @@ def source(corpus: Corpus, new_role: NewRole, owned: Owned) -> DatabaseAddress:
     return address
 
 
+def wait_until_left(source: DatabaseAddress) -> None:
+    """Our own sessions that were closed are listed for another moment, and would count as ended."""
+    ours = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+    with source.maintenance().connect(autocommit=True) as session:
+        until(
+            lambda: session.execute(ours, (source.database, APPLICATION_NAME)).fetchall(), lambda present: not present
+        )
+
+
 def fence(source: DatabaseAddress, on: bool = True) -> tuple[bool, int]:
+    wait_until_left(source)
     result = close_source(source, migration_id="run 1", fence=on, listener=ignore)
     return result.fenced, result.sessions_ended
 
@@ -63,6 +74,7 @@ def test_a_session_that_the_role_may_not_end_is_named(
     source: DatabaseAddress, hold: Hold, postgres_server: DatabaseAddress
 ) -> None:
     old, stranger = hold(source), hold(postgres_server.on(source.database))
+    wait_until_left(source)
     result = close_source(source, migration_id="run 1", fence=True, listener=ignore)
     assert result.sessions_ended == 1
     (left,) = result.sessions_left

@@ -34,7 +34,7 @@ NAMESPACE, GOAL = "pods", "2.11.2"
 REAL, IDLE = "apache/airflow:{release}", "idle:{release}"
 """Images with the release, and with a process that does nothing."""
 HOP = "upgrade_1"
-DEADLINE = 120
+DEADLINE = 300
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from tests.polling import until
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.planning.users_and_roles import FAB
@@ -19,7 +19,7 @@ from airflow_migration.postgres.address import DatabaseAddress, clean_environmen
 from airflow_migration.secret import Secret
 from demo.control import free_ports, stop_group
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 # What FAB's reset_password of each line writes, by its own werkzeug (1.10.15: 0.16, 2.10.5: 2.2).
 METHODS = {"1.10.15": "pbkdf2:sha256:150000", "2.10.5": "pbkdf2:sha256:260000"}
 HASH = "import sys; from werkzeug.security import generate_password_hash as h; print(h(sys.stdin.read(), sys.argv[1]))"
@@ -133,18 +133,23 @@ def api_server(environment: Path, settings: Path, home: Path) -> Iterator[str]:
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until_it_answers(f"{address}/api/v2/monitor/health", process, home / "log")
+        wait_until_it_is_healthy(f"{address}/api/v2/monitor/health", process, home / "log")
         yield address
     finally:
         stop_group(process.pid)
 
 
-def wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
+def wait_until_it_is_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def is_healthy() -> bool:
         try:
-            if httpx.get(address, timeout=10).status_code == httpx.codes.OK:
-                return
+            return httpx.get(address, timeout=10).status_code == httpx.codes.OK
         except httpx.HTTPError:
-            time.sleep(0.2)
-    pytest.fail(f"the target's API server does not answer:\n{log.read_text()[-3000:]}")
+            return False
+
+    def told() -> str:
+        return f"the target's API server does not answer:\n{log.read_text()[-3000:]}"
+
+    def runs() -> None:
+        assert process.poll() is None, told()
+
+    until(is_healthy, seconds=START_SECONDS, pause=0.2, check=runs, told=told)

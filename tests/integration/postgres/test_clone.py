@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import psycopg
 import pytest
 from psycopg import sql
+from tests.polling import until
 
 from airflow_migration.exceptions import ServerUnreachableError
 from airflow_migration.postgres import clone, databases
@@ -41,6 +42,10 @@ def run(address: DatabaseAddress, statement: str, *identifiers: str) -> None:
 def ask(address: DatabaseAddress, question: str, *values: object) -> list[tuple[object, ...]]:
     with address.connect() as session:
         return session.execute(question, values or None).fetchall()
+
+
+def goes_on(work: Future[CloneResult]) -> None:
+    assert not work.done(), work.result()
 
 
 def is_complete(address: DatabaseAddress) -> bool:
@@ -111,8 +116,7 @@ def test_a_killed_clone_is_made_by_the_next_try(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE query LIKE 'CREATE DATABASE%%' AND usename = %s"
             )
-            while not admin.execute(kill, (address.user,)).fetchall():
-                assert not first.done()
+            until(lambda: admin.execute(kill, (address.user,)).fetchall(), check=lambda: goes_on(first))
         with pytest.raises(psycopg.OperationalError):
             first.result()
         keeper.close()
@@ -299,8 +303,7 @@ def test_behind_shut_doors_a_clone_waits_for_the_last_to_leave(
             clone.clone_shutting_out,
             address, template=address.database, database=name, comment="", listener=heard.append,
         )  # fmt: skip
-        while doors_are_open(source):
-            assert not made.done()
+        until(lambda: not doors_are_open(source), check=lambda: goes_on(made))
         keeper.close()
         assert not made.result().reused
     assert doors_are_open(source)

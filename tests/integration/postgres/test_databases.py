@@ -8,6 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from psycopg import sql
+from tests.polling import until
 
 from airflow_migration.exceptions import MigrationError, OwnershipError, ServerUnreachableError
 from airflow_migration.postgres import databases
@@ -99,8 +100,11 @@ def test_two_workers_on_one_name_go_one_after_the_other(new_database: NewDatabas
         thread = threading.Thread(target=second)
         thread.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        while first.execute(waiting).fetchone() == (0,):
+
+        def goes_on() -> None:
             assert thread.is_alive()
+
+        until(lambda: first.execute(waiting).fetchone(), lambda row: row != (0,), check=goes_on)
         with databases.sole_worker(address, "another name"):
             events.append("first")
     thread.join()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from psycopg import sql
+from tests.polling import until
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres import databases
@@ -260,9 +261,7 @@ def test_a_password_is_in_nobodys_arguments(corpus: Corpus, new_role: NewRole, o
 
         thread = threading.Thread(target=run)
         thread.start()
-        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
-        while not _ask_anew(source, waiting):
-            assert thread.is_alive()
+        wait_for_its_lock(source, thread)
         for pid in set(children()) - before:
             seen.add(Path(f"/proc/{pid}/cmdline").read_text())
         blocker.rollback()
@@ -272,9 +271,18 @@ def test_a_password_is_in_nobodys_arguments(corpus: Corpus, new_role: NewRole, o
     assert (tmp_path / "dump").exists()
 
 
-def _ask_anew(address: DatabaseAddress, question: str) -> bool:
-    with address.maintenance().connect() as session:
-        return session.execute(question).fetchone() is not None
+def wait_for_its_lock(address: DatabaseAddress, thread: threading.Thread) -> None:
+    """Until the thread's dump waits for the table that is locked."""
+
+    def waits() -> bool:
+        with address.maintenance().connect() as session:
+            row = session.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'").fetchone()
+        return row is not None
+
+    def goes_on() -> None:
+        assert thread.is_alive()
+
+    until(waits, check=goes_on)
 
 
 def test_a_stopped_dump_leaves_no_session_and_no_dump(corpus: Corpus, tmp_path: Path) -> None:
@@ -292,8 +300,7 @@ def test_a_stopped_dump_leaves_no_session_and_no_dump(corpus: Corpus, tmp_path: 
 
         thread = threading.Thread(target=run)
         thread.start()
-        while not _ask_anew(source, "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"):
-            assert thread.is_alive()
+        wait_for_its_lock(source, thread)
         client.stop()
         thread.join(30)
         assert not thread.is_alive()

@@ -6,13 +6,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from tests.polling import until
 
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError
@@ -22,7 +22,6 @@ from airflow_migration.secret import Secret
 from demo.server import Account
 
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
-DEADLINE = 20.0
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no PgBouncer (Debian: apt-get install pgbouncer)")
 NewPool = Callable[..., DatabaseAddress]
@@ -37,6 +36,11 @@ def write_settings(folder: Path, server: DatabaseAddress, databases: str, port: 
         f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {mode}\ndefault_pool_size = 1\n"
     )
     return settings
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(params=["session", "transaction"])
@@ -57,11 +61,11 @@ def pooled(request: pytest.FixtureRequest, postgres_server: DatabaseAddress) -> 
             [PROGRAM, "--quiet", settings], cwd="/", stderr=subprocess.DEVNULL, **account.arguments()
         )
         running.append(process)
-        deadline = time.monotonic() + DEADLINE
-        with socket.socket() as probe:
-            while probe.connect_ex(("127.0.0.1", port)):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
+
+        def runs() -> None:
+            assert process.poll() is None, "PgBouncer ended"
+
+        until(lambda: answers(port), check=runs)
         return replace(postgres_server, port=port)
 
     yield start

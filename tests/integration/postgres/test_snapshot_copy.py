@@ -6,10 +6,10 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import psycopg
 import pytest
+from tests.polling import until
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres import snapshot_copy
@@ -21,8 +21,6 @@ from airflow_migration.postgres.snapshot_units import read_units
 from airflow_migration.postgres.source_load import Governor, read_load, watched
 from airflow_migration.postgres.tools import find_tool
 from airflow_migration.progress import Progress
-
-Seen = TypeVar("Seen")
 
 ROWS = """
 SELECT format('%I.%I', schemaname, tablename),
@@ -282,7 +280,8 @@ def test_fewer_jobs_copy_when_sessions_rise_and_more_when_it_is_calm_again(
     sessions = [hold(source) for _ in range(most + 1)]
     governor = Governor(3, most)
     with source.connect(autocommit=True) as watcher, source.connect(read_only=False, autocommit=True) as gate:
-        assert read_load(watcher).active == 0
+        # Whatever an earlier test has left at work on this server.
+        until(lambda: read_load(watcher), lambda load: load.active == 0)
         gate.execute("SELECT pg_advisory_lock(1)")
         waiting = [threading.Thread(target=wait_at, args=(session,), daemon=True) for session in sessions]
         for thread in waiting:
@@ -312,7 +311,7 @@ def test_one_job_goes_on_when_nobody_sees_any_more_what_others_do(new_database: 
     with source.connect(autocommit=True) as watcher, watched(governor, watcher):
         with source.connect(read_only=False, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", (watcher.info.backend_pid,))
-        until(lambda: governor.pausing, bool)
+        until(lambda: governor.pausing)
     assert governor.lowest == 1
     assert any("no longer" in decision for decision in governor.decisions())
 
@@ -322,13 +321,3 @@ def wait_at(session: Session) -> None:
     session.rollback()
     session.execute("SELECT pg_advisory_unlock_shared(1)")
     session.rollback()
-
-
-def until(ask: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
-    clock = threading.Event()
-    for _ in range(600):
-        answer = ask()
-        if good(answer):
-            return answer
-        clock.wait(0.05)
-    raise AssertionError(answer)

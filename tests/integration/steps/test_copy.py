@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from tests.polling import until
 
 from airflow_migration.exceptions import OwnershipError, ToolError
 from airflow_migration.metadata import journal
@@ -141,8 +142,11 @@ def test_shut_doors_are_the_way_where_somebody_stays(
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(copy.clone_source, migration, ignore)
         with postgres_server.connect(autocommit=True) as admin:
-            while not admin.execute(shut).fetchone():
-                assert not made.done()
+
+            def goes_on() -> None:
+                assert not made.done(), made.result()
+
+            until(lambda: admin.execute(shut).fetchone(), check=goes_on)
         keeper.close()
         assert not made.result().reused
     assert contents(migration.frozen) == contents(source)

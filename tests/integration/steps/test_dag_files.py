@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY
 from tests.listening import Heard
+from tests.polling import until
 
 from airflow_migration.exceptions import InvalidInputError, ToolError
 from airflow_migration.planning.dag_files import DagFile, DagFilesResult
@@ -75,9 +74,19 @@ def written(folder: Path) -> Path:
     return folder
 
 
-def alive(folder: Path) -> list[int]:
-    """Which of the slow file's processes still run."""
-    pids = [int(word) for word in (folder / "pids.txt").read_text().split()]
+def started(folder: Path) -> list[int]:
+    """The slow file's process and its child."""
+    file = folder / "pids.txt"
+    return [int(word) for word in file.read_text().split()] if file.exists() else []
+
+
+def wait_until_ended(pids: list[int]) -> None:
+    """What was killed is there for another moment."""
+    assert len(pids) == 2
+    until(lambda: alive(pids), lambda left: not left)
+
+
+def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists() and "Z" not in _state(pid)]
 
 
@@ -200,7 +209,7 @@ def test_no_secret_is_in_reach_of_a_dag_file(
 
 def test_what_a_file_has_started_ends_with_it(result: DagFilesResult, folder: Path) -> None:
     assert result.count
-    assert alive(folder) == []
+    wait_until_ended(started(folder))
 
 
 def test_nothing_is_left_in_the_folder(result: DagFilesResult, folder: Path) -> None:
@@ -250,16 +259,16 @@ def test_a_killed_task_leaves_no_file_at_work(tmp_path: Path, own_runtime: VenvR
 
     thread = threading.Thread(target=check)
     thread.start()
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "pids.txt").exists() and time.monotonic() < deadline:
-        thread.join(0.1)
+
+    def goes_on() -> None:
+        assert thread.is_alive(), raised
+
+    pids = until(lambda: started(tmp_path), lambda found: len(found) == 2, seconds=120, check=goes_on)
     own_runtime.stop()
     thread.join(60)
     assert raised
     assert not thread.is_alive()
-    while alive(tmp_path) and time.monotonic() < deadline:
-        os.sched_yield()
-    assert alive(tmp_path) == []
+    wait_until_ended(pids)
 
 
 def test_in_pods_ruff_alone_reads_the_files(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from tests.polling import until
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.postgres.process import Client, RowDataFilter
@@ -19,16 +19,15 @@ def shell(script: str, *arguments: str) -> list[str]:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        try:
-            status = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        if status.rpartition(")")[2].split()[0] == "Z":
-            return  # dead; whoever adopted it has not looked yet
-        threading.Event().wait(0.02)
-    raise AssertionError(f"process {pid} is still there")
+    until(lambda: is_gone(pid), seconds=DEADLINE, pause=0.02, told=lambda: f"process {pid} is still there")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"  # dead; whoever adopted it has not looked yet
 
 
 def test_each_line_is_handed_over_as_it_comes() -> None:
