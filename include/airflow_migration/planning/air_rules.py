@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_migration.exceptions import ToolError
 from airflow_migration.metadata.releases import Release
-from airflow_migration.planning.dag_errors import shorten
+from airflow_migration.planning.dag_errors import printable, shorten
 from airflow_migration.runtimes.home import own_home
 from airflow_migration.runtimes.programs import find_program
 from airflow_migration.runtimes.silent import SilentCommand
@@ -144,7 +144,7 @@ def find_ruff() -> Path:
 def _read(diagnostic: Mapping[str, Any], folder: Path) -> tuple[str, str, RulePlace]:
     path = Path(diagnostic["filename"])
     place = RulePlace(
-        path=str(path.relative_to(folder) if path.is_relative_to(folder) else path),
+        path=printable(str(path.relative_to(folder) if path.is_relative_to(folder) else path)),
         line=diagnostic["location"]["row"],
         message=shorten(diagnostic["message"]),
         fix=shorten((diagnostic["fix"] or {}).get("message") or ""),

@@ -105,9 +105,14 @@ def imported_at(source: str, line: int) -> Iterator[tuple[str, str]]:
 
 
 def shorten(text: str) -> str:
-    """One line, not too long."""
-    line = " ".join(text.split())
+    """One line, not too long, of what can be kept everywhere."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def printable(text: str) -> str:
+    """Without what jsonb (NUL) or UTF-8 (a lone surrogate, as of a file name in Latin-1) cannot hold."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _message(text: str, last: re.Match[str] | None) -> tuple[str, str]:

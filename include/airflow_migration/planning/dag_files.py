@@ -15,6 +15,7 @@ from airflow_migration.planning.dag_errors import (
     ImportFailure,
     Trouble,
     imported_at,
+    printable,
     provider_package,
     read_failure,
     stands_at,
@@ -73,8 +74,8 @@ def judge_file(answer: Mapping[str, Any], folder: Path, timeout: float) -> DagFi
     """What one line of the parser's output says."""
     path = Path(str(answer["path"]))
     file = DagFile(
-        path=str(path.relative_to(folder) if path.is_relative_to(folder) else path),
-        dag_ids=tuple(map(str, answer.get("dag_ids", ()))),
+        path=printable(str(path.relative_to(folder) if path.is_relative_to(folder) else path)),
+        dag_ids=tuple(printable(str(dag_id)) for dag_id in answer.get("dag_ids", ())),
         seconds=round(float(answer.get("seconds", 0.0)), 3),
         cpu_seconds=round(float(answer["cpu_seconds"]), 3) if "cpu_seconds" in answer else None,
     )

@@ -47,6 +47,11 @@ def test_each_end_is_a_trouble(answer: dict[str, Any], trouble: str, told: str) 
     assert told in file.error
 
 
+def test_what_a_file_is_called_or_says_can_be_kept_in_every_database() -> None:
+    file = judged(path="/dags/caf\udce9.py", errors=["Exception: a\0b \udc80"], dag_ids=["\udc80"])
+    assert (file.path, file.error, file.dag_ids) == ("caf�.py", "Exception: a�b �", ("�",))
+
+
 def test_the_package_of_a_missing_provider_is_named_where_the_error_tells_it() -> None:
     assert judged(errors=["No module named 'airflow.providers.amazon'"]).remedy.endswith("providers-amazon")
     assert judged(errors=["No module named 'airflow.providers'"]).remedy == ""
