@@ -28,7 +28,7 @@ MARK = "DAG-FILE "
 """Begins each line that is meant for us; Airflow's own start may print others."""
 WARM = ("airflow.sdk", "airflow.models.dag", "airflow.operators.python", "airflow.serialization.serialized_objects")
 """What nearly every DAG file imports: a DAG processor has it long since, and no file is charged with it."""
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 LONGEST = 1 << 20
 """Most bytes that the answer of one file may have."""
 LONG = 300.0
@@ -60,8 +60,31 @@ def main() -> int:
     # The migration's own steps are measured at the same time.
     os.nice(NICE)
     gc.freeze()
-    read_all(bag, paths, request)
+    ask_kernel(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        read_all(bag, paths, request)
+    finally:
+        end_orphans()
     return 0
+
+
+def ask_kernel(option: int, value: int) -> None:
+    """Linux alone knows it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def end_orphans() -> None:
+    """End what files have started in sessions of their own: as their parents are dead, they are our children now."""
+    ended = True
+    while ended:
+        ended = False
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError, ValueError):
+                if int(status.read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+                    os.waitpid(int(status.parent.name), 0)
+                    ended = True
 
 
 def tell(answer: dict[str, Any]) -> None:
@@ -193,8 +216,7 @@ def read_file(bag: Any, path: str, sending: int, places: str) -> None:
     """In the fork: import the file, send what came of it, and end without anything that an exit would run."""
     try:
         os.setsid()
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ask_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -50,7 +50,12 @@ class SilentCommand:
                 where=self.step,
                 remedy="Install it and retry",
             ) from err
-        output, errors = self._process.communicate()
+        try:
+            output, errors = self._process.communicate()
+        except BaseException:
+            # A timeout or a signal ended our wait: the child would go on with nobody to watch it.
+            self.stop()
+            raise
         return CommandOutput(exit_code=self._process.returncode, output=Secret(output), errors=Secret(errors))
 
     def stop(self) -> None:

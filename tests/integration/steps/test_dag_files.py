@@ -34,6 +34,17 @@ try:
 except BaseException:
     time.sleep(600)
 """
+DAEMON = """from airflow import DAG
+import os, pathlib, time
+if os.fork() == 0:
+    os.setsid()
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+    pathlib.Path(__file__).with_name("daemon.txt").write_text(str(pid))
+    os._exit(0)
+os.wait()
+"""
 CURIOUS = """from airflow import DAG
 import os, pathlib
 seen = [*os.environ.values(), *map(str, pathlib.Path.home().glob("*.secret"))]
@@ -56,6 +67,7 @@ FILES = {
     "module.py": "from airflow import DAG\nimport not_installed_anywhere\n",
     "broken.py": "from airflow import DAG\ndef f(:\n",
     "slow.py": SLOW,
+    "daemon.py": DAEMON,
     "curious.py": CURIOUS,
     "quits.py": "from airflow import DAG\nimport os\nos._exit(3)\n",
     "leaves.py": "from airflow import DAG\nimport sys\nsys.exit(0)\n",
@@ -74,15 +86,15 @@ def written(folder: Path) -> Path:
     return folder
 
 
-def started(folder: Path) -> list[int]:
-    """The slow file's process and its child."""
-    file = folder / "pids.txt"
+def started(folder: Path, name: str = "pids.txt") -> list[int]:
+    """The slow file's process and its child, or those that another file has noted."""
+    file = folder / name
     return [int(word) for word in file.read_text().split()] if file.exists() else []
 
 
 def wait_until_ended(pids: list[int]) -> None:
     """What was killed is there for another moment."""
-    assert len(pids) == 2
+    assert pids
     until(lambda: alive(pids), lambda left: not left)
 
 
@@ -210,6 +222,7 @@ def test_no_secret_is_in_reach_of_a_dag_file(
 def test_what_a_file_has_started_ends_with_it(result: DagFilesResult, folder: Path) -> None:
     assert result.count
     wait_until_ended(started(folder))
+    wait_until_ended(started(folder, "daemon.txt"))
 
 
 def test_nothing_is_left_in_the_folder(result: DagFilesResult, folder: Path) -> None:
@@ -217,6 +230,7 @@ def test_nothing_is_left_in_the_folder(result: DagFilesResult, folder: Path) -> 
     assert {path.name for path in folder.rglob("*") if path.is_file()} == {Path(name).name for name in FILES} | {
         "pids.txt",
         "seen.txt",
+        "daemon.txt",
     }
 
 
