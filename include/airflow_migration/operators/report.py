@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath, TaskInstanceState
 
 from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
@@ -63,7 +63,7 @@ class ReportOperator(MigrationOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         ti = context["ti"]
         steps = {name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids}
-        errors = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in self.step_task_ids}
+        errors = errors_of(context, self.step_task_ids)
         plan = steps.get(self.plan_task_id)
         report = build_report(
             run=reported_run(context, self.kind),
@@ -72,7 +72,7 @@ class ReportOperator(MigrationOperator):
             blocked_by=ti.xcom_pull(task_ids=self.plan_task_id, key=FINDINGS_KEY) or (),
             # The plan has a place of its own in the report.
             steps=steps | ({self.plan_task_id: plan | {"result": None}} if plan else {}),
-            errors={name: error for name, error in errors.items() if error},
+            errors=errors,
             complete=bool(steps.get(self.last_task_id)),
         )
         self._look_back(report)
@@ -94,6 +94,21 @@ class ReportOperator(MigrationOperator):
             report |= look_back(report, rehearsals=earlier.rehearsals, migrations=earlier.migrations)
             for sentence in (report["comparison"] or {"words": ()})["words"]:
                 self.log.info("%s", sentence)
+
+
+def errors_of(context: Context, task_ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """Problem, where and remedy of each task that has failed; one that was killed has left none."""
+    ti, run = context["ti"], context["dag_run"]
+    told = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in task_ids}
+    states = ti.get_task_states(dag_id=run.dag_id, task_ids=list(task_ids), run_ids=[run.run_id]).get(run.run_id, {})
+    untold = {
+        "problem": "it failed and left no reason: it was killed, took too long, or met something unforeseen",
+        "where": "",
+        "remedy": "Look at the task's log",
+    }
+    return {
+        name: told[name] or untold for name in task_ids if told[name] or states.get(name) == TaskInstanceState.FAILED
+    }
 
 
 def reported_run(context: Context, kind: Literal["migration", "rehearsal", "roll_back"]) -> ReportedRun:

@@ -10,10 +10,10 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
-from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
+from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
-from airflow_migration.operators.report import PAGE, reported_run, write_report
+from airflow_migration.operators.report import PAGE, errors_of, reported_run, write_report
 from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, make_roll_back_plan
 from airflow_migration.planning.roll_back_report import build_roll_back_report
@@ -147,12 +147,11 @@ class ReportRollBackOperator(RollBackOperator):
         plan = ti.xcom_pull(task_ids=self.plan_task_id)
         if not plan:
             raise AirflowSkipException("Preflight did not pass, so nothing was touched")
-        errors = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in self.step_task_ids}
         report = build_roll_back_report(
             run=reported_run(context, ROLL_BACK),
             plan=plan["result"],
             steps={name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids},
-            errors={name: error for name, error in errors.items() if error},
+            errors=errors_of(context, self.step_task_ids),
         )
         path = write_report(report, report["migration_id"], f"roll_back_{self.roll_back_id}")
         self.log.info("Report: %s (%s)", path, report["status"])

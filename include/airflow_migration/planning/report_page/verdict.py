@@ -70,6 +70,9 @@ def _success(report: Report, kind: str) -> tuple[str, str]:
         return "good", "Taken back: the source is in charge again"
     if kind == MIGRATION:
         return "good", "Migrated, and every row is accounted for"
+    failed = [step["task_id"] for step in report["steps"] if step.get("error")]
+    if failed:
+        return "warn", f"The copy was migrated and verified, but {' and '.join(failed)} failed"
     blockers = count_of(report, "blocker")
     if blockers:
         return "warn", f"The rehearsal went well, but {several(blockers, 'blocker')} would refuse the migration itself"

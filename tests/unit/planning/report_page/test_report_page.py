@@ -242,6 +242,7 @@ def test_tables_and_the_picture_can_be_read_aloud(page: Page) -> None:
         (FAILED | {"kind": "rehearsal"}, "bad", "The rehearsal stopped at upgrade_1"),
         (REHEARSAL, "good", "Rehearsed: the migration would go well today"),
         (REHEARSAL | {"findings": [finding("blocker")]}, "warn", "The rehearsal went well, but 1 blocker would refuse"),
+        (REHEARSAL | {"steps": FAILED["steps"]}, "warn", "verified, but upgrade_1 failed"),
         (ROLL_BACK, "good", "Taken back"),
         (ROLL_BACK | {"status": "failed"}, "bad", "Not taken back yet: it stopped at restart_target"),
         ({name: value for name, value in ROLL_BACK.items() if name != "kind"}, "good", "Taken back"),
