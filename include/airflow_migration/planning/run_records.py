@@ -176,7 +176,8 @@ def read_records(
             continue
         try:
             found.append(RunRecord.from_text(shelf.read(name)))
-        except ValueError as err:
+        # One that was removed meanwhile, or that another user of this machine alone may read.
+        except (OSError, ValueError) as err:
             listener(f"The record {name} cannot be read and is left out: {err}")
     return tuple(found)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 from tests.unit.planning.rehearsed import GAP, MB, ODD, migration, plan_of, record, rehearsal
 
+from airflow_migration.operators.records import ObjectStorageShelf
 from airflow_migration.planning.record_report import record_of
 from airflow_migration.planning.run_records import Pair, RunRecord, read_records
 
@@ -94,6 +97,15 @@ def test_a_broken_record_is_told_and_left_out(text: str) -> None:
     good = record(rehearsal())
     shelf = Shelf(good)
     shelf[record(rehearsal(2)).name] = text
+    said: list[object] = []
+    assert [each.run_id for each in read_records(shelf, limit=5, listener=said.append)] == ["week 1"]
+    assert len(said) == 1
+
+
+def test_a_record_that_is_removed_meanwhile_is_told_and_left_out(tmp_path: Path) -> None:
+    shelf = ObjectStorageShelf(ObjectStoragePath(tmp_path))
+    shelf.keep(record(rehearsal()))
+    (tmp_path / record(rehearsal(2)).name).symlink_to("gone")
     said: list[object] = []
     assert [each.run_id for each in read_records(shelf, limit=5, listener=said.append)] == ["week 1"]
     assert len(said) == 1
