@@ -88,7 +88,7 @@ def read_options(path: Path) -> dict[Option, str]:
     try:
         if path.stat().st_size > LARGEST:
             raise refuse("the file is larger than any airflow.cfg")
-        parser.read_string(path.read_text("utf-8"))
+        parser.read_string(path.read_text("utf-8-sig"))
     except OSError as err:
         raise refuse(f"the file cannot be read ({err.strerror})") from None
     except UnicodeDecodeError:

@@ -52,9 +52,8 @@ def lint(conf: Any, options: list[list[str]]) -> list[dict[str, Any]] | None:
     for (section, option), value in ours.items():
         if not conf.has_section(section):
             conf.add_section(section)
-        # A value that the parser will not have is no value that a rule asks for.
-        with suppress(ValueError):
-            conf.set(section, option, value)
+        # Nothing is put in for what a value names by %(…)s: the file's other options are not there.
+        conf.set(section, option, value.replace("%", "%%"))
     found = []
     for change in changes:
         section, option = change.config.section, change.config.option

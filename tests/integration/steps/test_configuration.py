@@ -31,6 +31,8 @@ remote_logging = True
 logging_config_class = {SECRET}.nowhere.CONFIG
 task_runner = StandardTaskRunner
 parallelism = 0
+log_format = [%(asctime)s] %(levelname)s
+base_log_folder = 100%
 [scheduler]
 max_threads = 4
 [webserver]
@@ -82,6 +84,8 @@ def result(place: Path, runtimes: VenvRuntime, heard: Heard) -> ConfigurationRes
         ("[celery] result_backend = ***", "[celery] result_backend = db+postgresql://airflow:***@new:5432/airflow3"),
         ("[core] dag_concurrency = 16", "[core] max_active_tasks_per_dag = 16"),
         ("[core] remote_logging = True", "[logging] remote_logging = True"),
+        ("[core] log_format = …", "[logging] log_format = …"),
+        ("[core] base_log_folder = …", "[logging] base_log_folder = …"),
         ("[scheduler] max_threads = 4", "[dag_processor] parsing_processes = 4"),
         ("", "[scheduler] create_cron_data_intervals = True"),
     ],

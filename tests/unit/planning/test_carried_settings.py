@@ -194,5 +194,5 @@ def test_a_file_that_is_none_is_refused_without_a_line_of_it(tmp_path: Path, con
 
 
 def test_a_file_may_hold_what_only_airflow_would_fill_in(tmp_path: Path) -> None:
-    (tmp_path / "airflow.cfg").write_text("[Core]\nA = %(x)s %%\nA = 2\n[logging]\nb\n")
+    (tmp_path / "airflow.cfg").write_text("\ufeff[Core]\nA = %(x)s %%\nA = 2\n[logging]\nb\n")
     assert read_options(tmp_path / "airflow.cfg") == {("core", "a"): "2", ("logging", "b"): ""}
