@@ -396,6 +396,13 @@ def test_renamed_connection_fits_its_column(corpus: Corpus) -> None:
     ]  # fmt: skip
 
 
+def test_sequences_are_found_whatever_order_the_server_asks_in(corpus: Corpus) -> None:
+    with corpus("2.2.5").connect(read_only=False) as session:
+        session.execute("SET enable_indexscan = off")
+        session.execute("SET enable_bitmapscan = off")
+        assert fix_sequences(session) == ()
+
+
 def test_sequences_are_put_above_the_ids_of_3_x_too(corpus: Corpus, runtimes: VenvRuntime, fernet_key: Secret) -> None:
     address = corpus("2.10.5")
     runtimes.upgrade("3.3.2", address, fernet_key, lambda _: None)

@@ -111,12 +111,12 @@ def behind_sequences(conn: Session, tables: Tables, only: Collection[str] | None
     current = conn.execute("SELECT current_schema()").fetchone()
     assert current is not None
     named = conn.execute(
-        "SELECT relname FROM pg_class WHERE relkind = 'S' AND relname = ANY (%s)"
-        " AND has_sequence_privilege(oid, 'SELECT')"
+        # Among the conditions it may be asked first, of what is no sequence, which is an error.
+        "SELECT relname, has_sequence_privilege(oid, 'SELECT') FROM pg_class WHERE relkind = 'S' AND relname = ANY (%s)"
         " AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())",
         ([f"{table}_id_seq" for table in FAB_TABLES if table in tables],),
     )
-    counted |= {(str(name).removesuffix("_id_seq"), str(current[0]), str(name)) for (name,) in named}
+    counted |= {(str(name).removesuffix("_id_seq"), str(current[0]), str(name)) for name, readable in named if readable}
     found = (_compare(conn, *each) for each in sorted(counted) if only is None or each[0] in only)
     return tuple(behind for behind in found if behind is not None)
 
