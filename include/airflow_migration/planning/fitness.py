@@ -16,7 +16,7 @@ from airflow_migration.metadata import draining, journal
 from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.fresh import read_occupancy
-from airflow_migration.planning import dump_checks, fresh_target, homes, privileges, server_checks
+from airflow_migration.planning import dump_checks, fresh_target, homes, privileges, server_checks, text_checks
 from airflow_migration.planning.options import DATA_ONLY
 from airflow_migration.planning.plan import CLONE, DUMP, Plan
 from airflow_migration.postgres.address import Session
@@ -266,6 +266,11 @@ def _server_versions(look: Look) -> Iterator[Finding]:
 
 def _servers(look: Look) -> Iterator[Finding]:
     yield from server_checks.check_servers(look.plan, look.servers, look.there, look.here)
+    yield from within_limits(look.there, text_checks.CHECK, lambda: _text(look))
+
+
+def _text(look: Look) -> Iterator[Finding]:
+    return text_checks.check_readable_text(look.there, besides=look.plan.choice.travel if look.plan.in_place else ())
 
 
 def _programs(look: Look) -> Iterator[Finding]:

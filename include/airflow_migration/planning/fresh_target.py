@@ -19,7 +19,7 @@ from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.metadata.replaced_rows import find_pointing, read_replaced, tell_pointing
 from airflow_migration.metadata.table_choice import USERS
 from airflow_migration.metadata.users_schema import VERSION_TABLE, fab_head
-from airflow_migration.planning import stricter_target, target_rights
+from airflow_migration.planning import stricter_target, target_rights, text_checks
 from airflow_migration.planning.keys import SWAP
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import Session
@@ -142,6 +142,9 @@ def _tables(plan: Plan, there: Session, conn: Session, target: Deployment, *, ou
             evidence=missing,
         )
         return
+    yield from within_limits(
+        there, text_checks.CHECK, lambda: text_checks.check_text_for(there, conn, plan.choice.travel)
+    )
     yield from within_limits(there, stricter_target.CHECK, lambda: stricter_target.check_rows(plan.choice, there, conn))
     if not ours:
         for child, (parent, rows) in find_pointing(conn, plan.choice.travel).items():

@@ -17,7 +17,7 @@ from airflow_migration.metadata.repairs.ledger import migration_ids
 from airflow_migration.metadata.staying import NOTHING
 from airflow_migration.metadata.table_choice import choose_tables
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import history, repairs
+from airflow_migration.planning import history, repairs, text_checks
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_source_keys
 from airflow_migration.planning.keys import SWAP, Keys
@@ -72,7 +72,9 @@ def look_at_source(
         hops = plan_hops(head, goal.version)
         listener(f"Checking {source.address} for {len(hops)} hop(s) to {goal.version}")
         keys = Keys(fernet=SWAP, source=fernet_keys_of(source), target=Secret(""))
-        findings = [*check_source_keys(conn, keys), *check_rows(conn, hops)]
+        findings = [*text_checks.check_readable_text(conn)]
+        if not findings:
+            findings += [*check_source_keys(conn, keys), *check_rows(conn, hops)]
         findings += history.check(conn, history.cutoff_of(history_days), kept=True)
         return SourcePreflight(
             source_release=release_name(head, source),

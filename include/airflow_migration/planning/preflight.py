@@ -16,7 +16,16 @@ from airflow_migration.metadata.findings import Finding
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.table_choice import choose_tables
 from airflow_migration.metadata.users_schema import find_users_schema
-from airflow_migration.planning import continuity, cron_timetables, fitness, fresh_target, history, privileges, repairs
+from airflow_migration.planning import (
+    continuity,
+    cron_timetables,
+    fitness,
+    fresh_target,
+    history,
+    privileges,
+    repairs,
+    text_checks,
+)
 from airflow_migration.planning.hops import Hop, plan_hops
 from airflow_migration.planning.key_checks import check_keys
 from airflow_migration.planning.keys import keys_of
@@ -171,10 +180,13 @@ def draw_plan(
 
 
 def _may_ask(look: fitness.Look, findings: Sequence[Finding]) -> bool:
-    """Without the owner's rights the questions to the tables would fail in words of their own.
+    """Without the owner's rights, or over text that is none, the questions to the tables would fail in words of their
+    own.
 
     A rehearsal needs those of a reader only.
     """
+    if any(finding.check == text_checks.CHECK and finding.severity == "blocker" for finding in findings):
+        return False
     if look.plan.rehearsal is not None:
         findings = list(privileges.check_readable(look.there, look.plan, look.source.address.user))
     return not any(finding.check == fitness.PRIVILEGES for finding in findings)
