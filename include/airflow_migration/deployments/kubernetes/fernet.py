@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from airflow_migration.deployments.deployment import FERNET_KEY
+from airflow_migration.deployments.kubernetes.twice import decode_again
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.secret import Secret
 
@@ -36,8 +34,9 @@ def read_fernet_keys(value: str, where: str) -> Secret:
 
 
 def _is_encoded_key(text: str) -> bool:
-    try:
-        inner = base64.b64decode(text, validate=True).decode("ascii").strip()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+    """Whether it is one key or a list of them, encoded once too often, or twice."""
+    inner = decode_again(text)
+    if inner is None:
         return False
-    return FERNET_KEY.fullmatch(inner) is not None
+    keys = [key.strip() for key in inner.split(",") if key.strip()]
+    return bool(keys) and all(FERNET_KEY.fullmatch(key) or _is_encoded_key(key) for key in keys)

@@ -23,18 +23,17 @@ class Behind:
 
 
 def read_databases(ini: str) -> dict[str, Behind]:
-    """Names that clients use → what stands behind them; those that lead to a socket are left out."""
+    """Names that clients use → what stands behind them; those that lead to a socket, or to no port, are left out."""
     found = {}
     for section, line in _lines(ini):
         entry = _ENTRY.fullmatch(line)
         if section != "databases" or entry is None:
             continue
         pairs = {name: _unquote(value) for name, value in _PAIR.findall(entry["pairs"])}
-        if pairs.get("host"):
+        port = pairs.get("port", "5432")
+        if pairs.get("host") and port.isdecimal():
             name = entry["name"]
-            found[name] = Behind(
-                host=pairs["host"], port=int(pairs.get("port", "5432")), database=pairs.get("dbname", name)
-            )
+            found[name] = Behind(host=pairs["host"], port=int(port), database=pairs.get("dbname", name))
     return found
 
 

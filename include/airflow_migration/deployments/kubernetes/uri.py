@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
+from airflow_migration.deployments.kubernetes.twice import decode_again
 from airflow_migration.deployments.settings_file import split_at_database
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.secret import Secret
@@ -42,6 +43,12 @@ def read_uri(text: str, where: str) -> DatabaseUri:
     :raises InvalidInputError: it is no URI of one PostgreSQL server; it is not repeated
     """
     match = _URI.fullmatch(text.strip())
+    if match is None and _URI.fullmatch((decode_again(text) or "").strip()):
+        raise InvalidInputError(
+            "its value is a connection string that is encoded in base64 twice",
+            where=where,
+            remedy="Put the connection string itself into stringData, or its base64 into data",
+        )
     if match is None:
         raise InvalidInputError(
             "its value is no connection string of a PostgreSQL server (postgresql://login:password@host:port/database)",

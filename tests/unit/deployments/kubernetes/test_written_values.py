@@ -50,6 +50,7 @@ airflow = host=db port=5433 dbname='it''s' pool_size=1
 "results" = port=5433 host=db dbname='it''s'
 plain = host=db
 socket = dbname=x
+service = host=db port=named
 [pgbouncer]
 listen_port = 6543
 server_tls_sslmode = verify-ca
@@ -74,10 +75,27 @@ def test_a_database_is_changed_behind_every_name_that_led_to_it() -> None:
 def test_keys_are_read_and_what_is_none_is_named() -> None:
     assert read_fernet_keys(f" {KEY}, {KEY}\n", "here") == Secret(f"{KEY},{KEY}")
     assert not read_fernet_keys("", "here")
-    with pytest.raises(InvalidInputError, match="twice"):
-        read_fernet_keys(base64.b64encode(KEY.encode()).decode(), "here")
     with pytest.raises(InvalidInputError, match="2 of 2") as caught:
         read_fernet_keys(f"{KEY},shown", "here")
+    assert "shown" not in str(caught.value)
+
+
+def encode(text: str) -> str:
+    """As ``base64`` writes it, which wraps its lines."""
+    return base64.encodebytes(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "value", [encode(KEY).strip(), encode(f"{KEY},{KEY}\n"), encode(encode(KEY)), f"{KEY},{encode(KEY)}"]
+)
+def test_keys_that_are_encoded_once_too_often_are_told_so(value: str) -> None:
+    with pytest.raises(InvalidInputError, match="encoded in base64 twice"):
+        read_fernet_keys(value, "here")
+
+
+def test_a_connection_string_that_is_encoded_once_too_often_is_told_so() -> None:
+    with pytest.raises(InvalidInputError, match="encoded in base64 twice") as caught:
+        uri.read_uri(encode("postgresql://u:shown@h/d\n"), "here")
     assert "shown" not in str(caught.value)
 
 
