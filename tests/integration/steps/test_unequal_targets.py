@@ -113,3 +113,13 @@ def test_what_a_target_writes_between_two_tables_is_kept(
     data_only.restore_target_rows(migration.final, migration.id, ignore)
     after = rows(made.target.address)
     assert {table for table in after if after[table] != before[table]} == {"job", "slot_pool"}
+
+
+def test_what_an_upgrade_to_3_left_in_the_source_is_not_asked_of_a_fresh_target(pair: NewPair) -> None:
+    made = pair("3.3.2")
+    write(made.source.address, "CREATE TABLE airflow.sla_miss AS SELECT 'a' AS dag_id")
+    choice = made.planned().plan.choice
+    assert "sla_miss" not in choice.travel
+    assert "upgrade from 2.x" in choice.left_out["sla_miss"]
+    with pytest.raises(PreflightError, match="table sla_miss"):
+        made.planned(tables=("sla_miss",))
