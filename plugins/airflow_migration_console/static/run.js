@@ -8,6 +8,8 @@ export const KINDS = { [MIGRATE]: "Migration", [REHEARSE]: "Rehearsal", [ROLL_BA
 const OVER = ["success", "failed"];
 const WAITING = ["deferred", "awaiting_input"];
 const FAILED = ["failed", "up_for_retry"];
+// One that was cleared has the times of its last try still.
+const WITHOUT_TIME = ["to come", "scheduled", "queued", "skipped", "upstream_failed"];
 const MARKS = { success: "✓", failed: "✕", running: "▶", skipped: "–", up_for_retry: "↻", upstream_failed: "–" };
 const STATES = {
   awaiting_input: "waits for a person",
@@ -109,7 +111,7 @@ function createStep(run, task) {
     element.dataset.state = state.dataset.state = current;
     say(mark, MARKS[current] ?? "·");
     say(state, STATES[current] ?? current);
-    say(time, task.start_date && current !== "skipped" ? duration(secondsBetween(task.start_date, task.end_date)) : "");
+    say(time, task.start_date && !WITHOUT_TIME.includes(current) ? duration(secondsBetween(task.start_date, task.end_date)) : "");
     show(bar, running && current !== "awaiting_input");
     show(measure, running && progress);
     show(sentence, running && said);
