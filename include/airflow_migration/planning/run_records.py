@@ -151,6 +151,12 @@ class RunRecord:
                 values[name] = tuple(RecordedFinding(**each) for each in values[name])
             values["files"] = tuple(values["files"])
             values["revisions"] = tuple(RecordedRevision(**each) for each in values["revisions"])
+            values["steps"] = {name: float(seconds) for name, seconds in values["steps"].items()}
+            values["options"] = dict(values["options"].items())
+            for name in ("started", "finished"):
+                datetime.fromisoformat(values[name])
+            if values.get("predicted") is not None:
+                values["predicted"] = dict(values["predicted"].items())
             return cls(**values)
         except (AttributeError, KeyError, TypeError) as err:
             raise ValueError(str(err)) from err

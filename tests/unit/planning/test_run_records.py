@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -100,6 +102,15 @@ def test_a_broken_record_is_told_and_left_out(text: str) -> None:
     said: list[object] = []
     assert [each.run_id for each in read_records(shelf, limit=5, listener=said.append)] == ["week 1"]
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"steps": None}, {"steps": {"verify": "long"}}, {"options": []}, {"finished": ""}, {"predicted": "soon"}]
+)
+def test_a_record_with_a_part_that_is_none_is_told_and_left_out(damage: dict[str, Any]) -> None:
+    text = json.dumps(json.loads(record(rehearsal()).to_text()) | damage)
+    with pytest.raises(ValueError):
+        RunRecord.from_text(text)
 
 
 def test_a_record_that_is_removed_meanwhile_is_told_and_left_out(tmp_path: Path) -> None:
