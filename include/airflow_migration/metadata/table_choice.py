@@ -68,7 +68,6 @@ STAYING: Mapping[str, str] = {
     **dict.fromkeys(("chart", "known_event", "known_event_type", "users"), _OLD_INTERFACE),
     "connection_test_request": "tests of connections under way",
     "dag_priority_parsing_request": "requests to the source's DAG processor",
-    LEFT_BY_3_0: "left by an upgrade from 2.x; Airflow 3 reads it no more",
     "revoked_token": "tokens of the source's API",
     "session": "web sessions",
 }
@@ -77,6 +76,7 @@ _VERSIONS = "alembic_version"
 _SCHEMA_VERSIONS = "the target's schema has its own version"
 _OF_OTHERS = "none of Airflow's tables"
 _OTHER_SCHEMAS = "transfer data_only takes Airflow's own schema"
+_LEFT_OVER = "left by an upgrade from 2.x; Airflow 3 reads it no more"
 _NOT_CHOSEN = "not chosen (tables)"
 
 
@@ -180,4 +180,6 @@ def _why(table: str, head: str) -> str:
         return _SCHEMA_VERSIONS
     if default_tables((table,), head):
         return _NOT_CHOSEN
+    if table == LEFT_BY_3_0:
+        return _LEFT_OVER
     return STAYING.get(table, _OF_OTHERS)

@@ -61,6 +61,11 @@ def test_serialized_dags_travel_where_runs_refer_to_them(version: str, travels: 
     assert ("serialized_dag" in chosen) == ("dag_code" in chosen) == travels
 
 
+@pytest.mark.parametrize(("version", "travels"), [("1.10.15", True), ("2.11.2", True), ("3.0.6", False)])
+def test_a_table_that_3_reads_no_more_travels_before_it(version: str, travels: bool) -> None:
+    assert ("sla_miss" in default_tables({"sla_miss"}, release(version).head)) == travels
+
+
 def test_no_table_is_in_two_lists() -> None:
     assert not SETTING_TABLES & HISTORY_TABLES
     assert not (SETTING_TABLES | HISTORY_TABLES) & STAYING.keys()
