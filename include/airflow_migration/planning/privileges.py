@@ -81,7 +81,8 @@ def check_readable(there: Session, plan: Plan, user: str) -> Iterator[Finding]:
     yield from _blocked_by(
         there.execute(_UNREADABLE),
         f'role "{user}" may not read all tables of the source\'s database, so it can make no dump',
-        "Use a login that may" + (", or set backup to false" if plan.transfer == CLONE else ""),
+        "Grant it SELECT on them, or use a login that may"
+        + (", or set backup to false" if plan.transfer == CLONE and plan.rehearsal is None else ""),
     )
     yield from find_hidden_rows(there, user)
 

@@ -85,8 +85,12 @@ def plan_rehearsal(  # noqa: PLR0913  those of a migration's plan, and the serve
         listener(f"{finding.severity}: {finding.summary}")
     refuse_blockers((*plan.findings, *found), besides=OF_THE_CUT_OVER)
     if unreadable:
+        first = unreadable[0]
         raise PreflightError(
-            unreadable[0].summary, where="preflight", remedy=unreadable[0].remedy, findings=plan.to_json()["findings"]
+            f"{first.summary}: {', '.join(first.evidence)}",
+            where="preflight",
+            remedy=first.remedy,
+            findings=plan.to_json()["findings"],
         )
     return replace(plan, frozen_database=frozen, working_database=working)
 

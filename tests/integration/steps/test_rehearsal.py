@@ -230,6 +230,13 @@ def test_rows_that_would_stop_the_upgrade_end_the_rehearsal_with_all_findings(st
     assert "info" in severities
 
 
+def test_a_table_that_may_not_be_read_is_named_and_needs_no_param_that_a_rehearsal_has_not(stage: Stage) -> None:
+    stage.on_source("REVOKE SELECT ON slot_pool FROM CURRENT_USER")
+    with pytest.raises(PreflightError, match="slot_pool") as raised:
+        stage.plan()
+    assert "backup" not in raised.value.remedy
+
+
 def test_a_target_database_in_use_is_found_and_does_not_end_the_rehearsal(stage: Stage) -> None:
     with stage.target.address.maintenance().connect(read_only=False, autocommit=True) as conn:
         conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(stage.target.address.database)))
