@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import httpx
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.planning.report_folders import DAG_IDS
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
+from demo.ports import free_ports
 
 START_SECONDS = 300.0
 STOP_SECONDS = 30.0
@@ -192,18 +192,6 @@ def stop_group(group: int) -> None:
             time.sleep(0.1)
         if not _alive(group):
             return
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _fernet_key() -> str:

@@ -10,7 +10,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from airflow_migration.exceptions import MigrationError, ServerUnreachableError,
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from airflow_migration.postgres.tools import program_folders, program_version
 from airflow_migration.secret import Secret
+from demo.ports import free_ports
 
 SUPERUSER = "postgres"
 OLDEST_MAJOR = 13
@@ -203,9 +203,7 @@ class EmbeddedServer:
         return home / "programs" / self.programs.name
 
     def _spawn(self, outlive: bool) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         self._note(port=str(port))
         settings = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": ""}
         argv: list[str | Path] = [Path(self._notes()["programs"]) / "postgres", "-D", self._home() / "data"]

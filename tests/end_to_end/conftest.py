@@ -21,7 +21,8 @@ from tests.end_to_end.control import REPOSITORY, Control
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.postgres.address import clean_environment
-from demo.control import free_ports, stop_group
+from demo.control import stop_group
+from demo.ports import free_ports
 from demo.stage import Stage
 
 START_SECONDS = 180.0

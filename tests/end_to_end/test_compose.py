@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
-from demo.control import free_ports, stop_group
+from demo.control import stop_group
+from demo.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 FILE = REPOSITORY / "docker-compose.yaml"

@@ -24,7 +24,7 @@ from tests.end_to_end.continuity import SOON, TARGET, Run, hand_over, plan_migra
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
-from demo.control import free_ports
+from demo.ports import free_ports
 
 if TYPE_CHECKING:
     from airflow_migration.runtimes.venv import VenvRuntime

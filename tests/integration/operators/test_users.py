@@ -17,7 +17,8 @@ from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.planning.users_and_roles import FAB
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from airflow_migration.secret import Secret
-from demo.control import free_ports, stop_group
+from demo.control import stop_group
+from demo.ports import free_ports
 
 START_SECONDS = 300.0
 # What FAB's reset_password of each line writes, by its own werkzeug (1.10.15: 0.16, 2.10.5: 2.2).

@@ -19,6 +19,7 @@ from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.planning.plan import Plan
 from airflow_migration.postgres.address import DatabaseAddress
 from airflow_migration.secret import Secret
+from demo.ports import free_ports
 from demo.server import Account
 
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
@@ -52,9 +53,7 @@ def pooled(request: pytest.FixtureRequest, postgres_server: DatabaseAddress) -> 
     def start(databases: str = "*") -> DatabaseAddress:
         folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         folders.append(folder)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port: int = free.getsockname()[1]
+        (port,) = free_ports(1)
         settings = write_settings(folder, postgres_server, databases, port, request.param)
         account.own(folder)
         process = subprocess.Popen(
