@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import psutil
 import pytest
 from rich.console import Console
 from tests.end_to_end.control import REPOSITORY, Control
+from tests.polling import until
 
 from airflow_migration.deployments.env_file import EnvFile
 from airflow_migration.postgres.address import clean_environment
@@ -25,7 +24,7 @@ from demo.control import stop_group
 from demo.ports import free_ports
 from demo.stage import Stage
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 STOP_SECONDS = 20.0
 # One who may do everything, one who may only look, and one whom nothing was granted.
 USERS = "admin:admin,reader:viewer,stranger:"
@@ -107,15 +106,17 @@ class TargetAirflow:
 
     def until(self, ask: Callable[[], Any], seconds: float) -> Any:
         """The first answer that is true."""
-        clock, deadline = threading.Event(), time.monotonic() + seconds
-        while True:
-            answer = ask()
-            if answer:
-                return answer
-            ended = [process.args for process in self._processes if process.poll() is not None]
-            assert not ended, f"{ended} ended\n{self.tail()}"
-            assert time.monotonic() < deadline, f"it took too long\n{self.tail()}"
-            clock.wait(POLL_SECONDS)
+        return until(
+            ask,
+            seconds=seconds,
+            pause=POLL_SECONDS,
+            check=self._run,
+            told=lambda: f"it took too long\n{self.tail()}",
+        )
+
+    def _run(self) -> None:
+        ended = [process.args for process in self._processes if process.poll() is not None]
+        assert not ended, f"{ended} ended\n{self.tail()}"
 
     def _environment(self) -> Mapping[str, str]:
         api, log, health, trigger = self._ports
@@ -196,7 +197,7 @@ def restart_api_server(stage: Stage) -> Iterator[Callable[[], None]]:
 
     def restart() -> None:
         standalone = psutil.Process(stage.control.pid)
-        (running,) = started or [each for each in standalone.children() if "api_server" in each.cmdline()[0]]
+        (running,) = started or [each for each in standalone.children() if "api_server" in " ".join(each.cmdline())]
         running.kill()
         started.clear()
         with (stage.control.home / "api-server.log").open("ab") as log:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_migration.runtimes.venv import VenvRuntime
 
 TARGET = "3.3.2"
-SOON = 120.0
+SOON = 240.0
 """Seconds within which the target's processes do what they are expected to do."""
 
 

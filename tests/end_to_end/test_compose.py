@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 import yaml
+from tests.polling import until
 
 from airflow_migration.postgres.address import DatabaseAddress, clean_environment
 from demo.control import stop_group
@@ -97,12 +97,18 @@ class Services:
         """Ask with the service's own health check."""
         test = [self._here(part) for part in self.services[name]["healthcheck"]["test"]]
         assert test.pop(0) == "CMD"
-        deadline = time.monotonic() + DEADLINE
-        while subprocess.run(test, env=self.environment(name), capture_output=True, check=False).returncode:
-            gone = self._running[name].poll() is not None
-            assert not gone, (self.home / f"{name}.log").read_text()[-3000:]
-            assert time.monotonic() < deadline, f"{name} is not healthy"
-            time.sleep(0.5)
+
+        def runs() -> None:
+            assert self._running[name].poll() is None, (self.home / f"{name}.log").read_text()[-3000:]
+
+        until(
+            lambda: subprocess.run(test, env=self.environment(name), capture_output=True, check=False),
+            lambda done: done.returncode == 0,
+            seconds=DEADLINE,
+            pause=0.5,
+            check=runs,
+            told=lambda: f"{name} is not healthy:\n{(self.home / f'{name}.log').read_text()[-3000:]}",
+        )
 
     def stop(self) -> None:
         for process in reversed(self._running.values()):
@@ -182,15 +188,26 @@ def log_in(address: str, password: str) -> str:
 
 
 def look_for_the_dag(address: str, token: str) -> None:
-    deadline = time.monotonic() + DEADLINE
     with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=60) as api:
-        while api.get(f"{address}/api/v2/dags/migrate_airflow").status_code != httpx.codes.OK:
-            assert time.monotonic() < deadline, api.get(f"{address}/api/v2/importErrors").text
-            time.sleep(0.5)
+        until(
+            lambda: api.get(f"{address}/api/v2/dags/migrate_airflow").status_code == httpx.codes.OK,
+            seconds=DEADLINE,
+            pause=0.5,
+            told=lambda: api.get(f"{address}/api/v2/importErrors").text,
+        )
         assert api.get(f"{address}/api/v2/importErrors").json()["total_entries"] == 0
 
 
 # --- in containers ---
+
+
+def states_of(address: str) -> set[str]:
+    """What each component is, as the API server sees it; nothing before that answers."""
+    try:
+        health = httpx.get(f"{address}/api/v2/monitor/health", timeout=10).json()
+    except httpx.HTTPError:
+        return set()
+    return {part["status"] for part in health.values()}
 
 
 def compose_program() -> list[str]:
@@ -238,14 +255,13 @@ def test_the_containers_start(tmp_path: Path) -> None:
         started = run("up", "--build", "--detach")
         assert started.returncode == 0, started.stderr[-3000:]
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                health = httpx.get(f"{address}/api/v2/monitor/health", timeout=10).json()
-                if {part["status"] for part in health.values()} == {"healthy"}:
-                    break
-            assert time.monotonic() < deadline, run("logs", "--tail", "50").stdout
-            time.sleep(1)
+        until(
+            lambda: states_of(address),
+            {"healthy"}.__eq__,
+            seconds=DEADLINE,
+            pause=1,
+            told=lambda: run("logs", "--tail", "50").stdout,
+        )
         look_for_the_dag(address, log_in(address, password))
         assert run("exec", "-T", "scheduler", "pg_dump", "--version").returncode == 0
     finally:

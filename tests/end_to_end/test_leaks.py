@@ -7,7 +7,6 @@ import os
 import secrets as random
 import signal
 import stat
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 from psycopg import sql
+from tests.polling import until
 
 from airflow_migration.metadata.releases import release
 from airflow_migration.postgres.address import DatabaseAddress
@@ -272,23 +272,34 @@ def trigger(api: httpx.Client, run_id: str, **conf: Any) -> None:
 
 
 def wait_for_run(api: httpx.Client, run_id: str, wanted: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while (state := api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}").raise_for_status().json()["state"]) != wanted:
-        assert state in ("queued", "running"), f"{run_id} is {state}"
-        assert time.monotonic() < deadline, f"{run_id} is still {state}"
-        time.sleep(0.5)
+    def reached(state: str) -> bool:
+        assert state in (wanted, "queued", "running"), f"{run_id} is {state}"
+        return state == wanted
+
+    until(
+        lambda: state_of(api, run_id),
+        reached,
+        seconds=DEADLINE,
+        pause=0.5,
+        told=lambda: f"{run_id} is still {state_of(api, run_id)}",
+    )
+
+
+def state_of(api: httpx.Client, run_id: str) -> str:
+    return str(api.get(f"/dags/{DAG_ID}/dagRuns/{run_id}").raise_for_status().json()["state"])
 
 
 def wait_for_task(api: httpx.Client, task_id: str, wanted: str, try_number: int) -> None:
-    path, deadline = f"/dags/{DAG_ID}/dagRuns/{UNLUCKY}", time.monotonic() + DEADLINE
-    while True:
-        task = api.get(f"{path}/taskInstances/{task_id}").raise_for_status().json()
-        if (task["state"], task["try_number"]) == (wanted, try_number):
-            return
-        run = api.get(path).raise_for_status().json()["state"]
-        assert run in ("queued", "running"), states_of(api)
-        assert time.monotonic() < deadline, f"{task_id} is {task['state']}"
-        time.sleep(0.2)
+    path = f"/dags/{DAG_ID}/dagRuns/{UNLUCKY}/taskInstances/{task_id}"
+
+    def look() -> tuple[str, int]:
+        task = api.get(path).raise_for_status().json()
+        return task["state"], task["try_number"]
+
+    def goes_on() -> None:
+        assert state_of(api, UNLUCKY) in ("queued", "running"), states_of(api)
+
+    until(look, (wanted, try_number).__eq__, seconds=DEADLINE, pause=0.2, check=goes_on)
 
 
 def states_of(api: httpx.Client) -> dict[str, str]:
@@ -313,19 +324,22 @@ def wait_for_upgrade(working: DatabaseAddress) -> int:
 
     :returns: its process, by what only it has in its environment
     """
-    deadline = time.monotonic() + DEADLINE
     before = release("2.10.5").head
     with working.connect(autocommit=True) as session:
         # The upgrade ends other sessions on its database: look from another one once it has begun.
         assert session.execute("SELECT version_num FROM alembic_version").fetchone() == (before,)
-    while time.monotonic() < deadline:
+
+    def look() -> int | None:
         for pid in processes():
             if f"PGDATABASE={working.database}\0" in read(pid, "environ") and "migrate" in read(pid, "cmdline"):
                 with working.connect() as session:
                     if session.execute("SELECT version_num FROM alembic_version").fetchone() not in ((before,), None):
                         return pid
-        time.sleep(0.1)
-    raise AssertionError("no upgrade was seen")
+        return None
+
+    pid = until(look, seconds=DEADLINE, pause=0.1, told=lambda: "no upgrade was seen")
+    assert pid is not None
+    return pid
 
 
 def processes() -> list[int]:
