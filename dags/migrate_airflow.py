@@ -21,7 +21,7 @@ release. Trigger it with two connections of type `airflow_deployment`; the form 
 | `point_target`, `restart_target` | the working database gets its final name | |
 | `unpause_dags` | unpauses exactly what was active | |
 | `migration_complete` | keeps the frozen clone and the dump, or removes them if no backup is wanted | |
-| `report` | writes `report.json`, also when something failed | |
+| `report` | writes `report.json` and `report.html`, also when something failed | |
 
 **When it fails** up to `clone_database`, `allow_connections` and `resume_source` put the source back as it was.
 Later the source stays paused and whole: mend the cause and clear the failed task, which goes on where it
@@ -117,7 +117,10 @@ PARAMS = {
         True,
         type="boolean",
         title="Keep a backup",
-        description="Also dump the frozen clone to the control Airflow's [airflow_migration] dumps_path.",
+        description=(
+            "Keep the frozen clone on the source's server, and a dump of it in the control Airflow's"
+            " [airflow_migration] dumps_path. Off: after success the clone is dropped, and a dump removed."
+        ),
         section="How",
     ),
     "cron_timetable": params.cron_timetable(
@@ -241,7 +244,8 @@ with DAG(
     resume_source = ResumeSourceOperator(task_id="resume_source", clone_task_id="clone_database")
     report = ReportOperator(
         task_id="report",
-        step_task_ids=[task.task_id for task in runbook if task is not approve_plan],
+        step_task_ids=[task.task_id for task in runbook],
+        approval_task_id=approve_plan.task_id,
         last_task_id="unpause_dags",
         on_success_callback=MigrationNotifier(),
         on_failure_callback=MigrationNotifier(),

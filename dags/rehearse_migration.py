@@ -2,8 +2,9 @@
 
 Does to a copy of the **source** what `migrate_airflow` would do to it, while the source goes on, and says what was
 found, what was repaired, whether all of it arrived, and how long each step took. Nothing is written to the source,
-paused, shut out or waited for; nothing of the target is changed. Unpause this DAG to have a rehearsal every week;
-`[airflow_migration] rehearsal_schedule` says when.
+paused, shut out or waited for; nothing of the target is changed. Unpause this DAG first, as runs of a
+paused one stay queued. It then rehearses every week as well; `[airflow_migration] rehearsal_schedule` says when, and
+empty is never.
 
 | step | what it does | where |
 |---|---|---|
@@ -137,7 +138,7 @@ PARAMS = {
         minimum=1,
         maximum=16,
         title="Jobs",
-        description="Sessions that copy at most.",
+        description="Sessions that copy at most, and that make indexes on the scratch server.",
         section="Load",
     ),
 }

@@ -17,7 +17,7 @@ works after a failure at any step, after success, and twice.
 | `resume_source` | `pause_dags` | unpauses exactly the DAGs that were active |
 | `drop_created` | the copies | drops the migrated database; with `purge` also the frozen clone and the dump |
 | `roll_back_complete` | | closes the journal: the source can be migrated anew |
-| `report_roll_back` | | writes `report.json` beside the migration's |
+| `report_roll_back` | | writes `report.json` and `report.html` beside the migration's |
 
 The source is unpaused only when the target can no longer schedule. A task that failed can be cleared and a run that
 was killed triggered anew: each step looks first. Nothing is dropped that the migration did not make.
@@ -121,7 +121,8 @@ with DAG(
 
     report = ReportRollBackOperator(
         task_id="report_roll_back",
-        step_task_ids=[task.task_id for task in runbook if task not in (preflight, approve)],
+        step_task_ids=[task.task_id for task in runbook if task is not preflight],
+        approval_task_id=approve.task_id,
         on_success_callback=MigrationNotifier(),
         on_failure_callback=MigrationNotifier(),
         # Of a roll back that was refused there is nothing to report.

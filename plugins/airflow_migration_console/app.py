@@ -63,7 +63,8 @@ async def refuse(request: Request, err: HTTPException) -> Response:
     wants_page = "text/html" in request.headers.get("accept", "")
     if err.status_code == status.HTTP_401_UNAUTHORIZED and wants_page:
         here = request.scope["root_path"]
-        asked = quote(f"{request.url.path}?{request.url.query}", safe="")
+        query = f"?{request.url.query}" if request.url.query else ""
+        asked = quote(f"{request.url.path}{query}", safe="")
         login = f"{here.removesuffix(URL_PREFIX)}/api/v2/auth/login?next={asked}"
         return Response(status_code=status.HTTP_307_TEMPORARY_REDIRECT, headers={"Location": login})
     return JSONResponse({"detail": err.detail}, status_code=err.status_code, headers=err.headers)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.plugins_manager import AirflowPlugin
-from airflow.providers.common.compat.sdk import conf
 
+from airflow_migration.links.console import below_base_url
 from airflow_migration.links.routes import CONSOLE_VIEW, RUN_VIEW, URL_PREFIX
 
 NAME = "Migrations"
@@ -30,9 +29,8 @@ class Console:
         await app(scope, receive, send)
 
 
-def page() -> str:
-    """Path of the page for a browser, below that of the UI."""
-    return f"{urlsplit(conf.get('api', 'base_url', fallback='') or '').path.rstrip('/')}{URL_PREFIX}/"
+PAGE = below_base_url(f"{URL_PREFIX}/")
+"""Path of the page for a browser, below that of the UI."""
 
 
 class AirflowMigrationConsolePlugin(AirflowPlugin):
@@ -44,18 +42,18 @@ class AirflowMigrationConsolePlugin(AirflowPlugin):
     external_views: list[Any] = [  # noqa: RUF012
         {
             "name": NAME,
-            "href": page(),
+            "href": PAGE,
             "destination": "nav",
             "url_route": CONSOLE_VIEW,
-            "icon": f"{page()}static/icon.svg",
-            "icon_dark_mode": f"{page()}static/icon-dark.svg",
+            "icon": f"{PAGE}static/icon.svg",
+            "icon_dark_mode": f"{PAGE}static/icon-dark.svg",
         },
         {
             "name": "Migration",
-            "href": f"{page()}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
+            "href": f"{PAGE}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
             "destination": "dag_run",
             "url_route": RUN_VIEW,
-            "icon": f"{page()}static/icon.svg",
-            "icon_dark_mode": f"{page()}static/icon-dark.svg",
+            "icon": f"{PAGE}static/icon.svg",
+            "icon_dark_mode": f"{PAGE}static/icon-dark.svg",
         },
     ]

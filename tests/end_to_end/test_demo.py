@@ -222,6 +222,10 @@ def test_a_rejected_plan_fails_the_run_at_once_and_touches_nothing(demo: Demo) -
     assert states["approve_plan"]["try_number"] == 1
     assert states["pause_dags"]["state"] == "upstream_failed"
     assert states["report"]["state"] == "success"
+    report = json.loads((demo.stage.control.home / "migration-reports" / run_id / "report.json").read_text())
+    assert {step["task_id"]: step["error"]["problem"] for step in report["steps"] if step["error"]} == {
+        "approve_plan": "the plan was rejected"
+    }
     assert _active_dags_of_the_source(demo) == before
     with demo.database(SOURCE_DATABASE).connect() as source:
         row = source.execute("SELECT count(*) FROM airflow_migration.migration WHERE migration_id = %s", (run_id,))

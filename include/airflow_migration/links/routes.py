@@ -10,7 +10,6 @@ CONSOLE_VIEW = "migrations"
 """`url_route` of the page in the navigation."""
 RUN_VIEW = "migration"
 """`url_route` of the tab on a DAG run; Airflow lets no two views share one."""
-CONSOLE = f"/plugin/{CONSOLE_VIEW}"
 REPORTS = f"{URL_PREFIX}/reports/{{dag_id}}/{{run_id}}"
 
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import BaseHook, ObjectStoragePath, con
 
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.links.routes import report_route, run_route
-from airflow_migration.operators.base import ERROR_KEY
+from airflow_migration.operators.base import errors_of
 from airflow_migration.planning.notification import Notification, notification_of, notification_without_report
 from airflow_migration.settings import notified_connections, notified_people
 
@@ -49,11 +49,10 @@ class MigrationNotifier(BaseNotifier):
             report = json.loads(ObjectStoragePath(written["path"]).read_text())
             link = f"{base}{report_route(run.dag_id, run.run_id)}" if base else None
             return notification_of(report, path=written["path"], link=link)
-        found = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in _tasks(context)}
         return notification_without_report(
             dag_id=run.dag_id,
             run_id=run.run_id,
-            errors={name: error for name, error in found.items() if error},
+            errors=errors_of(context, _tasks(context)),
             link=f"{base}{run_route(run.dag_id, run.run_id)}" if base else None,
         )
 

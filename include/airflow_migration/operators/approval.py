@@ -8,7 +8,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
+from airflow_migration.exceptions import MigrationError
 from airflow_migration.links.console import ConsoleLink
+from airflow_migration.operators.base import leave_error
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -31,4 +33,10 @@ class ApprovePlanOperator(ApprovalOperator):
         try:
             return super().execute_complete(context, event)
         except HITLRejectException:
-            raise AirflowFailException("The plan was rejected; nothing was touched") from None
+            rejected = MigrationError(
+                "the plan was rejected",
+                where=self.task_id,
+                remedy="No step of it was begun. Trigger a new run once its params are as you wish",
+            )
+            leave_error(context, rejected)
+            raise AirflowFailException(str(rejected)) from None

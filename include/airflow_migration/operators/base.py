@@ -11,8 +11,10 @@ import psycopg
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowTaskTimeout,
     BaseOperator,
     BaseOperatorLink,
+    TaskInstanceState,
 )
 
 from airflow_migration.exceptions import MigrationError
@@ -30,6 +32,32 @@ if TYPE_CHECKING:
 
 PREFLIGHT = "preflight"
 ERROR_KEY = "error"
+
+
+def leave_error(context: Context, err: MigrationError) -> None:
+    """For report, messages and console."""
+    context["ti"].xcom_push(key=ERROR_KEY, value=_as_json(err))
+
+
+def _as_json(err: MigrationError) -> dict[str, str]:
+    return {"problem": err.problem, "where": err.where, "remedy": err.remedy}
+
+
+def errors_of(context: Context, task_ids: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Problem, where and remedy of each task of the run that has failed."""
+    ti, run = context["ti"], context["dag_run"]
+    told = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in task_ids}
+    states = ti.get_task_states(dag_id=run.dag_id, task_ids=list(task_ids), run_ids=[run.run_id]).get(run.run_id, {})
+    failed = {name for name, state in states.items() if state == TaskInstanceState.FAILED}
+    return {name: error or _as_json(_killed(name)) for name, error in told.items() if error or name in failed}
+
+
+def _killed(task_id: str) -> MigrationError:
+    return MigrationError(
+        "it left no reason, as a process that is killed",
+        where=task_id,
+        remedy="See the task's log. Clear the task: it goes on where it stopped",
+    )
 
 
 class MigrationOperator(BaseOperator):
@@ -69,6 +97,15 @@ class MigrationOperator(BaseOperator):
             self.fail(context, err)
         except psycopg.Error as err:
             self.fail(context, tidy(err, where=self.task_id))
+        except AirflowException:
+            raise
+        except AirflowTaskTimeout:
+            self._leave_unforeseen(context, f"not done within {self.execution_timeout}")
+            raise
+        except Exception as err:
+            # Its text may hold anything.
+            self._leave_unforeseen(context, f"unexpected {type(err).__name__}")
+            raise
         finally:
             if self._telling is not None:
                 self._telling.stop()
@@ -82,8 +119,12 @@ class MigrationOperator(BaseOperator):
 
     def fail(self, context: Context, err: MigrationError) -> NoReturn:
         """A user's mistake fails at once; what may pass by itself is tried again."""
-        context["ti"].xcom_push(key=ERROR_KEY, value={"problem": err.problem, "where": err.where, "remedy": err.remedy})
+        leave_error(context, err)
         raise (AirflowException if err.retryable else AirflowFailException)(str(err)) from None
+
+    def _leave_unforeseen(self, context: Context, problem: str) -> None:
+        remedy = "See the task's log. Once the cause is mended, clear the task: it goes on where it stopped"
+        leave_error(context, MigrationError(problem, where=self.task_id, remedy=remedy))
 
     def plan(self, context: Context) -> Plan:
         envelope = context["ti"].xcom_pull(task_ids=self.plan_task_id)

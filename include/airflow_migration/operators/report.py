@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath, TaskInstanceState
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
-from airflow_migration.operators.base import ERROR_KEY, MigrationOperator
+from airflow_migration.operators.base import MigrationOperator, errors_of
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.operators.records import earlier_runs, keep_record
 from airflow_migration.planning.record_report import pair_of
@@ -37,6 +37,7 @@ class ReportOperator(MigrationOperator):
     The XCom is the report's path and verdict.
 
     :param step_task_ids: the steps in their order
+    :param approval_task_id: the one of them that asks a person; told of where it has ended the run
     :param last_task_id: the migration is complete when this task has a result
     :param kind: ``migration`` or ``rehearsal``
     :param migration_id: id of the migration, templated
@@ -50,6 +51,7 @@ class ReportOperator(MigrationOperator):
         *,
         step_task_ids: Sequence[str],
         last_task_id: str,
+        approval_task_id: str | None = None,
         kind: Literal["migration", "rehearsal"] = MIGRATION,
         migration_id: str = "{{ run_id }}",
         **kwargs: Any,
@@ -57,13 +59,13 @@ class ReportOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.step_task_ids = step_task_ids
         self.last_task_id = last_task_id
+        self.approval_task_id = approval_task_id
         self.kind = kind
         self.migration_id = migration_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         ti = context["ti"]
-        steps = {name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids}
-        errors = errors_of(context, self.step_task_ids)
+        steps, errors = read_steps(context, self.step_task_ids, self.approval_task_id)
         plan = steps.get(self.plan_task_id)
         report = build_report(
             run=reported_run(context, self.kind),
@@ -96,19 +98,16 @@ class ReportOperator(MigrationOperator):
                 self.log.info("%s", sentence)
 
 
-def errors_of(context: Context, task_ids: Sequence[str]) -> dict[str, Mapping[str, str]]:
-    """Problem, where and remedy of each task that has failed; one that was killed has left none."""
-    ti, run = context["ti"], context["dag_run"]
-    told = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in task_ids}
-    states = ti.get_task_states(dag_id=run.dag_id, task_ids=list(task_ids), run_ids=[run.run_id]).get(run.run_id, {})
-    untold = {
-        "problem": "it failed and left no reason: it was killed, took too long, or met something unforeseen",
-        "where": "",
-        "remedy": "Look at the task's log",
-    }
-    return {
-        name: told[name] or untold for name in task_ids if told[name] or states.get(name) == TaskInstanceState.FAILED
-    }
+def read_steps(
+    context: Context, task_ids: Sequence[str], approval_task_id: str | None
+) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """What each step has left, and the errors.
+
+    :param approval_task_id: its answer is nobody's result, so without an error it is left out
+    """
+    ti, errors = context["ti"], errors_of(context, task_ids)
+    told = [name for name in task_ids if name != approval_task_id or name in errors]
+    return {name: None if name == approval_task_id else ti.xcom_pull(task_ids=name) for name in told}, errors
 
 
 def reported_run(context: Context, kind: Literal["migration", "rehearsal", "roll_back"]) -> ReportedRun:

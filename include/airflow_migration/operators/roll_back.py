@@ -13,7 +13,7 @@ from airflow_migration.links.report import ReportLink
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
-from airflow_migration.operators.report import PAGE, errors_of, reported_run, write_report
+from airflow_migration.operators.report import PAGE, read_steps, reported_run, write_report
 from airflow_migration.planning.report import ROLL_BACK
 from airflow_migration.planning.roll_back import RollBackOptions, RollBackPlan, make_roll_back_plan
 from airflow_migration.planning.roll_back_report import build_roll_back_report
@@ -131,15 +131,24 @@ class ReportRollBackOperator(RollBackOperator):
     """Writes ``report.json`` and ``report.html`` of the roll back into a folder of its own beside the migration's.
 
     :param step_task_ids: the steps in their order
+    :param approval_task_id: the one of them that asks a person; told of where it has ended the run
     :param roll_back_id: id of the roll back's run, templated
     """
 
     template_fields: Sequence[str] = ("roll_back_id",)
     operator_extra_links = (ReportLink(), ConsoleLink())
 
-    def __init__(self, *, step_task_ids: Sequence[str], roll_back_id: str = "{{ run_id }}", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        step_task_ids: Sequence[str],
+        approval_task_id: str,
+        roll_back_id: str = "{{ run_id }}",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.step_task_ids = step_task_ids
+        self.approval_task_id = approval_task_id
         self.roll_back_id = roll_back_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -147,11 +156,9 @@ class ReportRollBackOperator(RollBackOperator):
         plan = ti.xcom_pull(task_ids=self.plan_task_id)
         if not plan:
             raise AirflowSkipException("Preflight did not pass, so nothing was touched")
+        steps, errors = read_steps(context, self.step_task_ids, self.approval_task_id)
         report = build_roll_back_report(
-            run=reported_run(context, ROLL_BACK),
-            plan=plan["result"],
-            steps={name: ti.xcom_pull(task_ids=name) for name in self.step_task_ids},
-            errors=errors_of(context, self.step_task_ids),
+            run=reported_run(context, ROLL_BACK), plan=plan["result"], steps=steps, errors=errors
         )
         path = write_report(report, report["migration_id"], f"roll_back_{self.roll_back_id}")
         self.log.info("Report: %s (%s)", path, report["status"])

@@ -26,6 +26,13 @@ async function ask(path, query = {}, options = {}) {
   throw new Refusal(answer.status, detailOf(text) || answer.statusText);
 }
 
+/** What is answered, or something else where the API refuses with one of these statuses. */
+export const optional = (promise, otherwise, ...statuses) =>
+  promise.catch((error) => {
+    if (statuses.includes(error.status)) return otherwise;
+    throw error;
+  });
+
 function detailOf(text) {
   try {
     const { detail } = JSON.parse(text);

@@ -1,7 +1,8 @@
 // The page: what runs now or ran last, and all that ran before. As the tab of a run, that run alone.
 
 import {
-  DAGS, MIGRATE, REHEARSE, pages, readDag, readQuestions, readRun, readTaskInstances, readTasks, readXCom, readXComs,
+  DAGS, MIGRATE, REHEARSE, optional, pages, readDag, readQuestions, readRun, readTaskInstances, readTasks, readXCom,
+  readXComs,
 } from "./airflow.js";
 import { followTheme, h, link, say } from "./dom.js";
 import { createHistory } from "./history.js";
@@ -84,8 +85,9 @@ async function lookAtOne() {
 async function lookAround(everything) {
   const due = everything || Date.now() - historyReadAt > HISTORY_EVERY;
   const before = [...views.values()].map(({ run }) => run);
-  const current = due ? null : await Promise.all(before.filter(isActive).map(readRun));
-  if (due || current.some(isOver)) {
+  // A run may be deleted meanwhile.
+  const current = due ? null : await Promise.all(before.filter(isActive).map((run) => optional(readRun(run), null, 404)));
+  if (due || current.some((run) => !run || isOver(run))) {
     runs = await history.load();
     historyReadAt = Date.now();
   } else {
@@ -114,9 +116,14 @@ async function updateOne(run) {
   const key = keyOf(run);
   if (!views.has(key)) views.set(key, { view: createRun(run), values: new Map(), run });
   const kept = views.get(key);
-  const [tasks, instances, xcoms] = await Promise.all([orderOf(run.dag_id), readTaskInstances(run), readXComs(run)]);
+  // Who may read the run but not its XComs or questions sees the steps.
+  const [tasks, instances, xcoms] = await Promise.all([
+    orderOf(run.dag_id), readTaskInstances(run), optional(readXComs(run), [], 403),
+  ]);
   const asks = isActive(run) && instances.some(({ state }) => ASKS.includes(state));
-  const [asked] = await Promise.all([asks ? readQuestions(run) : [], readValues(run, instances, xcoms, kept.values)]);
+  const [asked] = await Promise.all([
+    asks ? optional(readQuestions(run), [], 403) : [], readValues(run, instances, xcoms, kept.values),
+  ]);
   const of = (key) => new Map(instances.map(({ task_id }) => [task_id, kept.values.get(`${task_id} ${key}`)?.value]));
   const sorted = inOrder(tasks, instances);
   const progress = of("progress");
@@ -139,6 +146,9 @@ function wants(taskId, key, state) {
 
 /** Reads only what is shown and has changed: of a running step what it says, of a failed one why, of the report the verdict. */
 async function readValues(run, instances, xcoms, values) {
+  // Airflow clears what a task has said when its next try begins.
+  const there = new Set(xcoms.map(({ task_id, key }) => `${task_id} ${key}`));
+  for (const key of values.keys()) if (!there.has(key)) values.delete(key);
   const states = new Map(instances.map(({ task_id, state }) => [task_id, state]));
   const wanted = xcoms.filter(({ task_id, key, timestamp }) => {
     const state = states.get(task_id);

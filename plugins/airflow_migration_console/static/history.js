@@ -1,6 +1,6 @@
 // All runs, newest first, with what each rehearsal said; read a page at a time, two calls for each.
 
-import { PAGE, REHEARSE, pages, readRehearsals, readRuns } from "./airflow.js";
+import { PAGE, REHEARSE, optional, pages, readRehearsals, readRuns } from "./airflow.js";
 import { amount, duration, h, link, moment, secondsBetween } from "./dom.js";
 import { KINDS, isOver } from "./run.js";
 import { trend } from "./trend.js";
@@ -12,7 +12,7 @@ export function createHistory() {
   let runs = [];
   let total = 0;
   let shown = AT_ONCE;
-  let said = new Map(); // by the run's id; reaches as far back as the runs, of which some said nothing
+  const said = new Map(); // by the run's id; reaches as far back as the runs, of which some said nothing
   const figure = h("div", {});
   const body = h("tbody", {});
   const count = h("p", { class: "muted" });
@@ -24,10 +24,15 @@ export function createHistory() {
 
   async function load(offset = 0) {
     const behind = offset ? said.size : 0;
-    const [page, rehearsals] = await Promise.all([readRuns(offset), optional(readRehearsals(behind))]);
+    const [page, rehearsals] = await Promise.all([
+      readRuns(offset),
+      // Who may read the DAGs but no assets has the table without the figures.
+      optional(readRehearsals(behind), { asset_events: [] }, 403),
+    ]);
     total = page.total_entries;
-    runs = offset ? [...runs, ...page.dag_runs] : page.dag_runs;
-    if (!offset) said = new Map();
+    // Between two pages a new run moves the others on; what was read last holds.
+    const read = new Map([...runs, ...page.dag_runs].map((run) => [keyOf(run), run]));
+    runs = [...read.values()].sort((a, b) => b.run_after.localeCompare(a.run_after)).slice(0, total);
     for (const event of rehearsals.asset_events) said.set(event.source_run_id, { at: event.timestamp, ...event.extra });
     draw();
     return runs;
@@ -43,18 +48,13 @@ export function createHistory() {
     const rehearsals = [...said.values()].map(pointOf).sort((a, b) => a.at.localeCompare(b.at));
     figure.replaceChildren(...[trend(rehearsals.slice(-PAGE))].filter(Boolean));
     body.replaceChildren(...runs.slice(0, shown).map((run) => row(run, said.get(run.dag_run_id))));
-    more.hidden = shown >= total;
+    more.hidden = Math.min(shown, runs.length) >= total;
     count.textContent = `${Math.min(shown, runs.length)} of ${total} runs`;
   }
   return { element, load };
 }
 
-// Who may read the DAGs but no assets has the table without the figures.
-const optional = (promise) =>
-  promise.catch((error) => {
-    if (error.status === 403) return { asset_events: [] };
-    throw error;
-  });
+const keyOf = ({ dag_id, dag_run_id }) => `${dag_id} ${dag_run_id}`;
 
 const pointOf = ({ at, downtime_seconds, downtime_low, downtime_high, findings }) => ({
   at, downtime: downtime_seconds, low: downtime_low, high: downtime_high, findings,

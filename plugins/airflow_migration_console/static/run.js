@@ -170,7 +170,8 @@ function oneFailure(run, task, error) {
 }
 
 function nextSteps(run, instances, failed) {
-  const isDone = (taskId) => instances.some((task) => task.task_id === taskId && task.state === "success");
+  const stateOfTask = (taskId) => instances.find(({ task_id }) => task_id === taskId)?.state ?? null;
+  const isDone = (taskId) => stateOfTask(taskId) === "success";
   const clear = failed.length
     ? ["Mend the cause, then clear the failed task ", link(pages.task(run, failed[0].task_id), named(failed[0].task_id)),
         ": the run goes on where it stopped."]
@@ -180,7 +181,7 @@ function nextSteps(run, instances, failed) {
       link(pages.dag(REHEARSE), "rehearse again"), ".")];
   }
   if (run.dag_id === ROLL_BACK) return [h("p", {}, clear), h("p", {}, "A roll back may also be triggered a second time.")];
-  if (!isDone("pause_dags")) {
+  if ([null, "upstream_failed", "skipped", "removed"].includes(stateOfTask("pause_dags"))) {
     return [h("p", {}, "Nothing was touched. Mend the cause, then ", link(pages.dag(MIGRATE), "trigger it again"), ".")];
   }
   if (!isDone("clone_database") && isDone("resume_source")) {

@@ -11,12 +11,12 @@ export function words(text) {
 function addLine(blocks, line) {
   const last = blocks.at(-1);
   const heading = /^(#{1,6})\s+(.*)$/.exec(line);
-  const item = /^\s*(?:[-*]|\d+[.)])\s+(.*)$/.exec(line);
+  const item = /^\s*([-*]|\d+[.)])\s+(.*)$/.exec(line);
   if (!line) blocks.push({ kind: "gap" });
   else if (heading) blocks.push({ kind: "heading", lines: [heading[2]] });
-  else if (item) addTo(blocks, "list", item[1]);
+  else if (item) addTo(blocks, /\d/.test(item[1]) ? "ol" : "ul", item[2]);
   else if (line.startsWith("|")) addTo(blocks, "table", line);
-  else if (last?.kind === "list" && /^\s/.test(line)) last.lines[last.lines.length - 1] += ` ${line.trim()}`;
+  else if (["ol", "ul"].includes(last?.kind) && /^\s/.test(line)) last.lines[last.lines.length - 1] += ` ${line.trim()}`;
   else addTo(blocks, "text", line);
 }
 
@@ -29,7 +29,7 @@ function addTo(blocks, kind, line) {
 function element({ kind, lines }) {
   if (kind === "gap") return null;
   if (kind === "heading") return h("h4", {}, inline(lines[0]));
-  if (kind === "list") return h("ul", {}, lines.map((line) => h("li", {}, inline(line))));
+  if (kind === "ol" || kind === "ul") return h(kind, {}, lines.map((line) => h("li", {}, inline(line))));
   if (kind === "table") return table(lines);
   return h("p", {}, inline(lines.join(" ")));
 }

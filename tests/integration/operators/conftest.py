@@ -25,9 +25,10 @@ DAG_FILE = Path(__file__).parents[3] / "dags" / "migrate_airflow.py"
 
 @dataclass
 class Task:
-    """What an operator sees of its task instance: XComs, as they are kept in the run."""
+    """What an operator sees of its task instance: XComs and states, as they are kept in the run."""
 
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     task_id: str = ""
 
     def xcom_pull(self, *, task_ids: str, key: str = "return_value") -> Any:
@@ -35,6 +36,9 @@ class Task:
 
     def xcom_push(self, *, key: str, value: Any) -> None:
         self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+
+    def get_task_states(self, *, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, dict[str, str]]:
+        return {run_id: dict.fromkeys(self.failed.intersection(task_ids), "failed") for run_id in run_ids}
 
 
 @dataclass
@@ -61,7 +65,13 @@ class Run:
                 dag_id=self.dag_id, run_id=self.run_id, conf=self.conf, start_date=self.start_date
             ),
         }
-        result = operator.execute(context)
+        try:
+            result = operator.execute(context)
+        except BaseException as err:
+            if not isinstance(err, AirflowSkipException):
+                self.task.failed.add(operator.task_id)
+            raise
+        self.task.failed.discard(operator.task_id)
         self.task.xcom_push(key="return_value", value=result)
         return result
 

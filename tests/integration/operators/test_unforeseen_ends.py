@@ -1,0 +1,74 @@
+"""A step that ends as nobody foresaw says so in the report all the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, timeout
+
+from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.operators.report import ReportOperator
+from airflow_migration.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+SECRET = "postgresql://airflow:never-told@db/airflow"
+
+
+class Step(MigrationOperator):
+    """:param call: what it does"""
+
+    def __init__(self, *, call: Callable[[], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.call = call
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self.carry_out(context, self.call)
+
+
+@pytest.fixture(autouse=True)
+def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MIGRATION__REPORTS_PATH", str(tmp_path))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def full_disk() -> None:
+    raise OSError(28, SECRET)
+
+
+def killed() -> None:
+    """As by the kernel: nothing is left to say anything."""
+    raise SystemExit(137)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "problem"),
+    [
+        (full_disk, OSError, "unexpected OSError"),
+        (killed, SystemExit, "it left no reason, as a process that is killed"),
+        (threading.Event().wait, AirflowTaskTimeout, "not done within 0:00:00.200000"),
+    ],
+)
+def test_it_is_the_step_at_which_the_run_stopped(
+    new_run: Any, call: Callable[[], Any], kind: type[BaseException], problem: str
+) -> None:
+    run, limit = new_run(), timedelta(seconds=0.2)
+    with pytest.raises(kind), timeout(limit.total_seconds()):  # type: ignore[no-untyped-call]
+        run.execute(Step(task_id="clone_database", call=call, execution_timeout=limit))
+    report = ReportOperator(
+        task_id="report", step_task_ids=["preflight", "clone_database"], last_task_id="unpause_dags"
+    )
+    path = Path(run.execute(report)["path"].removeprefix("file://"))
+    error = json.loads(path.read_text())["steps"][1]["error"]
+    assert (error["problem"], error["where"]) == (problem, "clone_database")
+    assert SECRET not in path.read_text()
+    assert "The migration stopped at clone_database" in path.with_name("report.html").read_text()
