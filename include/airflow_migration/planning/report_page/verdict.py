@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_migration.planning.report import MIGRATION, PAUSE, REHEARSAL, ROLL_BACK, VERIFY
+from airflow_migration.planning.report import MIGRATION, REHEARSAL, ROLL_BACK, VERIFY
 from airflow_migration.planning.report_page.figures import between, duration, period, several
 from airflow_migration.planning.report_page.markup import NOTHING, Html, Node, facts, joined, tag
 
@@ -61,17 +61,8 @@ def verdict(report: Report) -> tuple[str, str]:
     blockers = count_of(report, "blocker")
     if not report.get("plan") and blockers:
         return "bad", f"Refused before anything was touched: {several(blockers, 'blocker')}"
-    if _waited_in_vain(report) and not failed:
-        return "bad", "Nothing was touched: the plan was not approved"
     what = "rehearsal" if kind == REHEARSAL else "migration"
     return "bad", f"The {what} stopped at {failed[0]}" if failed else f"The {what} did not come to its end"
-
-
-def _waited_in_vain(report: Report) -> bool:
-    """Whether there was a plan, and the first step after its approval never began."""
-    return bool(report.get("plan")) and any(
-        step["task_id"] == PAUSE and not step.get("started") for step in report["steps"]
-    )
 
 
 def _success(report: Report, kind: str) -> tuple[str, str]:

@@ -239,7 +239,6 @@ def test_tables_and_the_picture_can_be_read_aloud(page: Page) -> None:
         (REFUSED, "bad", "Refused before anything was touched: 1 blocker"),
         (FAILED | {"verification": VERIFICATION | {"verified": False, "problems": ["dag differs"]}}, "bad", "Stopped"),
         (FAILED | {"steps": []}, "bad", "The migration did not come to its end"),
-        (FAILED | {"steps": [step("preflight", 0), step("pause_dags")]}, "bad", "the plan was not approved"),
         (FAILED | {"kind": "rehearsal"}, "bad", "The rehearsal stopped at upgrade_1"),
         (REHEARSAL, "good", "Rehearsed: the migration would go well today"),
         (REHEARSAL | {"findings": [finding("blocker")]}, "warn", "The rehearsal went well, but 1 blocker would refuse"),
