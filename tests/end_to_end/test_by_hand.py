@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.polling import until
 
 from airflow_migration.operators.by_hand import DONE, STOP
 from airflow_migration.postgres.address import DatabaseAddress
@@ -47,12 +47,14 @@ def get(api: httpx.Client, path: str) -> Any:
     return answer.json()
 
 
-def wait(what: Callable[[], Any], wanted: tuple[object, ...], never: tuple[object, ...] = ()) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while (seen := what()) not in wanted:
-        assert seen not in never
-        assert time.monotonic() < deadline, seen
-        time.sleep(1)
+def reached(*wanted: str, never: tuple[str, ...]) -> Callable[[object], bool]:
+    """Whether a state is wanted; fails at one after which no other comes."""
+
+    def judge(state: object) -> bool:
+        assert state in wanted or state not in never, state
+        return state in wanted
+
+    return judge
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Person:
         return state
 
     def ends(self, state: str, never: str) -> None:
-        wait(lambda: get(self.api, self.run)["state"], (state,), (never,))
+        until(lambda: get(self.api, self.run)["state"], reached(state, never=(never,)), seconds=DEADLINE, pause=1)
 
     def left(self, task_id: str) -> Any:
         """The XCom of a task."""
@@ -94,13 +96,18 @@ class Person:
     def asked(self, task_id: str) -> str:
         """Wait until a task asks; what it asks for."""
         over = ("success", "failed", "skipped", "upstream_failed")
-        wait(lambda: self.state(task_id), WAITING, over)
+        until(lambda: self.state(task_id), reached(*WAITING, never=over), seconds=DEADLINE, pause=1)
         # An answer before 3.3.2's scheduler has noticed the wait fails the try: "finished with state success, but
         # the task instance's state attribute is queued". Nobody reads as fast as that.
         self.asked_before[task_id] += 1
         place = f"dag_id={self.dag.rpartition('/')[2]}, task_id={task_id}, run_id={RUN}"
         noticed = re.compile(f"TaskInstance Finished: {place}, .* state=({'|'.join(WAITING)})")
-        wait(lambda: len(noticed.findall(self.log.read_text())) >= self.asked_before[task_id], (True,))
+        until(
+            lambda: len(noticed.findall(self.log.read_text(errors="replace"))),
+            lambda times: times >= self.asked_before[task_id],
+            seconds=DEADLINE,
+            pause=1,
+        )
         detail = get(self.api, f"{self.tasks}/{task_id}/-1/hitlDetails")
         assert not detail["response_received"]
         return str(detail["body"])
