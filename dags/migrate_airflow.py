@@ -246,6 +246,7 @@ with DAG(
         task_id="report",
         step_task_ids=[task.task_id for task in runbook],
         approval_task_id=approve_plan.task_id,
+        completion_task_id=migration_complete.task_id,
         last_task_id="unpause_dags",
         on_success_callback=MigrationNotifier(),
         on_failure_callback=MigrationNotifier(),

@@ -198,6 +198,7 @@ with DAG(
         kind="rehearsal",
         step_task_ids=[task.task_id for task in (*runbook, *checks)],
         last_task_id="verify",
+        completion_task_id=rehearsal_complete.task_id,
         on_success_callback=MigrationNotifier(),
         on_failure_callback=MigrationNotifier(),
         execution_timeout=timedelta(minutes=15),

@@ -123,6 +123,7 @@ with DAG(
         task_id="report_roll_back",
         step_task_ids=[task.task_id for task in runbook if task is not preflight],
         approval_task_id=approve.task_id,
+        completion_task_id=roll_back_complete.task_id,
         on_success_callback=MigrationNotifier(),
         on_failure_callback=MigrationNotifier(),
         # Of a roll back that was refused there is nothing to report.

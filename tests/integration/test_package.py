@@ -1,4 +1,4 @@
-"""The wheel, installed into a clean Airflow: one install and one line of configuration offer the DAGs."""
+"""The wheel, installed into clean Airflows: one install and one line of configuration offer the DAGs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ from airflow_migration.postgres.address import clean_environment
 REPOSITORY = Path(__file__).parents[2]
 BUNDLE = {"name": "migration", "classpath": "airflow_migration.bundles.MigrationDagBundle", "kwargs": {}}
 
+OLDEST = [
+    *("apache-airflow==3.1.0", "sqlalchemy<2.1"),
+    "structlog<25.5",  # 3.1.0 itself imports what 25.5 has not
+    *("--exclude-newer", "2026-03-20", "--exclude-newer-package", "ruff=false", "--exclude-newer-package", "uv=false"),
+]
+"""The oldest control Airflow, as of a day on which it had our oldest dependencies; uv and ruff run beside it."""
+PINNED = ["--constraint", str(REPOSITORY / "requirements" / "dev.txt")]
+
 AirflowCommand = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with nothing but the wheel and what it depends on, at the pinned versions."""
+@pytest.fixture(scope="module", params=[PINNED, OLDEST], ids=["pinned", "oldest"])
+def environment(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A virtual environment with nothing but the wheel and what it depends on."""
     folder = tmp_path_factory.mktemp("package")
     here = ["--no-build-isolation", "--python", sys.executable]
     run_uv("build", "--wheel", *here, "--out-dir", str(folder / "dist"), str(REPOSITORY))
     (wheel,) = (folder / "dist").glob("*.whl")
     run_uv("venv", "--python", sys.executable, str(folder / "venv"))
     python = str(folder / "venv" / "bin" / "python")
-    pins = str(REPOSITORY / "requirements" / "dev.txt")
-    run_uv("pip", "install", "--python", python, "--constraint", pins, str(wheel))
+    run_uv("pip", "install", "--python", python, *request.param, str(wheel))
     return folder / "venv"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.providers.standard.exceptions import HITLRejectException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_migration.exceptions import MigrationError
 from airflow_migration.links.console import ConsoleLink
@@ -23,6 +24,10 @@ class ApprovePlanOperator(ApprovalOperator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(fail_on_reject=True, **kwargs)
+
+    def validate_params(self) -> None:
+        """There is no form to fill in. On Airflow 3.1 the DAG's params would be one, refused without all defaults."""
+        self.params = ParamsDict()
 
     def execute(self, context: Context) -> Any:
         if not context["params"]["require_approval"]:

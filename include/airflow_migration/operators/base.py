@@ -45,16 +45,33 @@ def _as_json(err: MigrationError) -> dict[str, str]:
 
 def errors_of(context: Context, task_ids: Sequence[str]) -> dict[str, dict[str, str]]:
     """Problem, where and remedy of each task of the run that has failed."""
-    ti, run = context["ti"], context["dag_run"]
-    told = {name: ti.xcom_pull(task_ids=name, key=ERROR_KEY) for name in task_ids}
-    states = ti.get_task_states(dag_id=run.dag_id, task_ids=list(task_ids), run_ids=[run.run_id]).get(run.run_id, {})
-    failed = {name for name, state in states.items() if state == TaskInstanceState.FAILED}
+    told = {name: context["ti"].xcom_pull(task_ids=name, key=ERROR_KEY) for name in task_ids}
+    failed = {name for name, state in states_of(context, task_ids).items() if state == TaskInstanceState.FAILED}
     return {name: error or _as_json(_killed(name)) for name, error in told.items() if error or name in failed}
+
+
+def states_of(context: Context, task_ids: Sequence[str]) -> dict[str, Any]:
+    """State of each task of the run that has begun, or was skipped."""
+    run = context["dag_run"]
+    found = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=list(task_ids), run_ids=[run.run_id])
+    return dict(found.get(run.run_id, {}))
+
+
+def fail_with_the_run(context: Context, completion_task_id: str) -> None:
+    """Fail the task, whose failure fails the run, where somebody has set the run to failed.
+
+    Airflow then skips what has not begun and lets the teardowns run; with nothing but these at its end the run would
+    become a success (`set_dag_run_state_to_failed` in airflow/api/common/mark_tasks.py, seen on 3.3.2).
+
+    :param completion_task_id: a task that is skipped by nothing else
+    """
+    if states_of(context, [completion_task_id]).get(completion_task_id) == TaskInstanceState.SKIPPED:
+        raise AirflowFailException("Somebody has set the run to failed before its end")
 
 
 def _killed(task_id: str) -> MigrationError:
     return MigrationError(
-        "it left no reason, as a process that is killed",
+        "it left no reason: its process was killed, or somebody has set it to failed",
         where=task_id,
         remedy="See the task's log. Clear the task: it goes on where it stopped",
     )

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
-from airflow_migration.operators.base import MigrationOperator, errors_of
+from airflow_migration.operators.base import MigrationOperator, errors_of, fail_with_the_run
 from airflow_migration.operators.preflight import FINDINGS_KEY
 from airflow_migration.operators.records import earlier_runs, keep_record
 from airflow_migration.planning.record_report import pair_of
@@ -39,6 +39,7 @@ class ReportOperator(MigrationOperator):
     :param step_task_ids: the steps in their order
     :param approval_task_id: the one of them that asks a person; told of where it has ended the run
     :param last_task_id: the migration is complete when this task has a result
+    :param completion_task_id: is skipped only where somebody has set the run to failed
     :param kind: ``migration`` or ``rehearsal``
     :param migration_id: id of the migration, templated
     """
@@ -51,6 +52,7 @@ class ReportOperator(MigrationOperator):
         *,
         step_task_ids: Sequence[str],
         last_task_id: str,
+        completion_task_id: str,
         approval_task_id: str | None = None,
         kind: Literal["migration", "rehearsal"] = MIGRATION,
         migration_id: str = "{{ run_id }}",
@@ -59,6 +61,7 @@ class ReportOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.step_task_ids = step_task_ids
         self.last_task_id = last_task_id
+        self.completion_task_id = completion_task_id
         self.approval_task_id = approval_task_id
         self.kind = kind
         self.migration_id = migration_id
@@ -81,13 +84,16 @@ class ReportOperator(MigrationOperator):
         path = write_report(report, *FOLDERS[self.kind], self.migration_id)
         keep_record(settings().reports_path, report)
         self.log.info("Report: %s (%s, verified: %s)", path, report["status"], report["verified"])
-        return {
+        told = {
             "path": str(path),
             "page": str(path.with_name(PAGE)),
             "status": report["status"],
             "verified": report["verified"],
             "downtime": report["downtime"],
         }
+        ti.xcom_push(key="return_value", value=told)
+        fail_with_the_run(context, self.completion_task_id)
+        return told
 
     def _look_back(self, report: dict[str, Any]) -> None:
         """A rehearsal's report says what is new since the one before, and how long the cut-over would take."""

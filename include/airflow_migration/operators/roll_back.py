@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow_migration.hooks.deployment import DeploymentHook
 from airflow_migration.links.console import ConsoleLink
 from airflow_migration.links.report import ReportLink
-from airflow_migration.operators.base import MigrationOperator
+from airflow_migration.operators.base import MigrationOperator, fail_with_the_run
 from airflow_migration.operators.by_hand import ByHandOperator
 from airflow_migration.operators.preflight import WORDS_KEY
 from airflow_migration.operators.report import PAGE, read_steps, reported_run, write_report
@@ -132,6 +132,7 @@ class ReportRollBackOperator(RollBackOperator):
 
     :param step_task_ids: the steps in their order
     :param approval_task_id: the one of them that asks a person; told of where it has ended the run
+    :param completion_task_id: is skipped only where somebody has set the run to failed
     :param roll_back_id: id of the roll back's run, templated
     """
 
@@ -143,18 +144,21 @@ class ReportRollBackOperator(RollBackOperator):
         *,
         step_task_ids: Sequence[str],
         approval_task_id: str,
+        completion_task_id: str,
         roll_back_id: str = "{{ run_id }}",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.step_task_ids = step_task_ids
         self.approval_task_id = approval_task_id
+        self.completion_task_id = completion_task_id
         self.roll_back_id = roll_back_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         ti = context["ti"]
         plan = ti.xcom_pull(task_ids=self.plan_task_id)
         if not plan:
+            fail_with_the_run(context, self.completion_task_id)
             raise AirflowSkipException("Preflight did not pass, so nothing was touched")
         steps, errors = read_steps(context, self.step_task_ids, self.approval_task_id)
         report = build_roll_back_report(
@@ -166,4 +170,7 @@ class ReportRollBackOperator(RollBackOperator):
             self.log.warning("Left to do: %s", sentence)
         # What every report's XCom has; nothing is compared here, and the cut-over is over.
         common = {"path": str(path), "page": str(path.with_name(PAGE)), "verified": None, "downtime": None}
-        return common | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
+        told = common | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
+        ti.xcom_push(key="return_value", value=told)
+        fail_with_the_run(context, self.completion_task_id)
+        return told

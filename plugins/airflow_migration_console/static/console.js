@@ -140,7 +140,7 @@ async function orderOf(dagId) {
 
 function wants(taskId, key, state) {
   if (key === "error") return ["failed", "up_for_retry"].includes(state);
-  if (key === "return_value") return isReport(taskId) && state === "success";
+  if (key === "return_value") return isReport(taskId) && ["success", "failed"].includes(state);
   return ["progress", "said"].includes(key) && ["running", "deferred"].includes(state);
 }
 

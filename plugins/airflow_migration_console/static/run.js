@@ -66,7 +66,7 @@ export function createRun(run) {
     whole.max = instances.length || 1;
     whole.value = done;
     show(whole, !isOver(run));
-    updateLinks(links, run, instances);
+    updateLinks(links, run, Boolean(verdict));
     questions.update(asked);
     updateFailure(failure, run, instances, errors);
     for (const task of instances) {
@@ -86,8 +86,7 @@ function verdictOf(verdict) {
   return h("strong", {}, ` · ${verdict.verified ? "verified" : "not verified"}${downtime}`);
 }
 
-function updateLinks(element, run, instances) {
-  const hasReport = instances.some(({ task_id, state }) => isReport(task_id) && state === "success");
+function updateLinks(element, run, hasReport) {
   if (element.dataset.shown === String(hasReport)) return;
   element.dataset.shown = hasReport;
   element.replaceChildren(link(pages.run(run), "Graph and logs"),

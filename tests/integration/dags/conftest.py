@@ -41,12 +41,14 @@ def run() -> Callable[..., tuple[str, dict[str, str | None]]]:
 
 
 def let_the_scheduler_decide(
-    dag: SerializedDAG, outcome: Mapping[str, str], **conf: str
+    dag: SerializedDAG, outcome: Mapping[str, str], *, set_failed_at: str | None = None, **conf: str
 ) -> tuple[str, dict[str, str | None]]:
     """Let the scheduler decide what runs; each task that it starts ends as `outcome` says, else well.
 
+    :param set_failed_at: task while which runs somebody sets the run to failed
     :returns: the run's state and each task's
     """
+    from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
     from airflow.sdk import timezone
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState
@@ -69,6 +71,10 @@ def let_the_scheduler_decide(
             for instance in ready:
                 instance.state = outcome.get(instance.task_id, "success")
                 instance.start_date = instance.end_date = now
+                if instance.task_id == set_failed_at:
+                    instance.state = "running"
+                    session.flush()
+                    set_dag_run_state_to_failed(dag=dag, run_id=dag_run.run_id, commit=True, session=session)
             session.flush()
             if dag_run.state != DagRunState.RUNNING:
                 break

@@ -117,3 +117,9 @@ def test_a_failing_undo_or_report_fails_the_run(run: Run, dag: SerializedDAG, fa
     state, states = run(dag, {failing: "failed"})
     assert state == "failed"
     assert states["unpause_dags"] == "success"
+
+
+def test_a_run_that_somebody_sets_to_failed_is_no_success(run: Run, dag: SerializedDAG) -> None:
+    """The report's task fails where it sees this: see fail_with_the_run."""
+    state, states = run(dag, {"report": "failed"}, set_failed_at="upgrade_1")
+    assert (state, states["upgrade_1"], states["migration_complete"]) == ("failed", "failed", "skipped")

@@ -62,3 +62,9 @@ def test_a_target_that_does_not_restart_fails_the_run_after_the_source_is_resume
 def test_a_failing_report_fails_the_run(run: Run, dag: SerializedDAG) -> None:
     state, states = run(dag, {"report_roll_back": "failed"}, migration_id="x")
     assert (state, states["drop_created"]) == ("failed", "success")
+
+
+def test_a_run_that_somebody_sets_to_failed_is_no_success(run: Run, dag: SerializedDAG) -> None:
+    """The report's task fails where it sees this: see fail_with_the_run."""
+    state, states = run(dag, {"report_roll_back": "failed"}, set_failed_at="pause_target", migration_id="x")
+    assert (state, states["pause_target"], states["roll_back_complete"]) == ("failed", "failed", "skipped")

@@ -28,7 +28,7 @@ class Task:
     """What an operator sees of its task instance: XComs and states, as they are kept in the run."""
 
     xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
+    states: dict[str, str] = field(default_factory=dict)
     task_id: str = ""
 
     def xcom_pull(self, *, task_ids: str, key: str = "return_value") -> Any:
@@ -38,7 +38,7 @@ class Task:
         self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
 
     def get_task_states(self, *, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, dict[str, str]]:
-        return {run_id: dict.fromkeys(self.failed.intersection(task_ids), "failed") for run_id in run_ids}
+        return {run_id: {name: self.states[name] for name in task_ids if name in self.states} for run_id in run_ids}
 
 
 @dataclass
@@ -68,10 +68,9 @@ class Run:
         try:
             result = operator.execute(context)
         except BaseException as err:
-            if not isinstance(err, AirflowSkipException):
-                self.task.failed.add(operator.task_id)
+            self.task.states[operator.task_id] = "skipped" if isinstance(err, AirflowSkipException) else "failed"
             raise
-        self.task.failed.discard(operator.task_id)
+        self.task.states[operator.task_id] = "success"
         self.task.xcom_push(key="return_value", value=result)
         return result
 

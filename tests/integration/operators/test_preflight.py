@@ -99,7 +99,13 @@ def _rehearse(run: Any, plan: dict[str, Any], *, days_ago: int, **seconds: float
     steps["preflight"] = {"started": "", "finished": "", "seconds": 1.0, "result": plan}
     for name, step in steps.items():
         run.task.xcoms[name, "return_value"] = step
-    report = ReportOperator(task_id="report", kind="rehearsal", step_task_ids=list(steps), last_task_id="verify")
+    report = ReportOperator(
+        task_id="report",
+        kind="rehearsal",
+        step_task_ids=list(steps),
+        last_task_id="verify",
+        completion_task_id="rehearsal_complete",
+    )
     made: dict[str, Any] = json.loads(Path(run.execute(report)["path"]).read_text())
     assert (made["kind"], made["verified"]) == ("rehearsal", True)
     return made
