@@ -61,10 +61,6 @@ class TargetAirflow:
                 )
             self._processes.append(process)
 
-    def wait_for_end(self, command: str, seconds: float) -> None:
-        """Wait until a process ends by itself."""
-        next(process for process in self._processes if process.args[-1] == command).wait(seconds)  # type: ignore[index]
-
     def log(self, command: str) -> Path:
         return self.home / f"{command}.log"
 
