@@ -38,3 +38,17 @@ class Finding:
     repair: str | None = None
     hops: tuple[str, ...] = ()
     sql: str = ""
+
+
+def blocker(
+    check: str, summary: str, remedy: str, *, count: int | None = None, evidence: tuple[str, ...] = ()
+) -> Finding:
+    """:param count: None for as many as there is evidence, of which only examples are kept"""
+    return Finding(
+        check=check,
+        severity="blocker",
+        summary=summary,
+        count=len(evidence) if count is None else count,
+        evidence=evidence[:EXAMPLES],
+        remedy=remedy,
+    )

@@ -14,7 +14,7 @@ from airflow_migration.deployments.settings_file import SCHEMA_SETTINGS
 from airflow_migration.exceptions import InvalidInputError, MigrationError
 from airflow_migration.metadata import draining, journal
 from airflow_migration.metadata.checks import within_limits
-from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.findings import Finding, blocker
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.planning import dump_checks, fresh_target, homes, privileges, server_checks, text_checks
 from airflow_migration.planning.options import DATA_ONLY
@@ -77,22 +77,18 @@ def check(look: Look) -> Iterator[Finding]:
     yield from within_limits(look.there, "dump", lambda: _dump(look))
 
 
-def _blocker(check_id: str, summary: str, remedy: str) -> Finding:
-    return Finding(check=check_id, severity="blocker", summary=summary, remedy=remedy)
-
-
 def _journal(look: Look) -> Iterator[Finding]:
     plan = look.plan
     other = journal.read_open_entry(look.there)
     own = journal.read_entry(look.there, plan.migration_id)
     if other and other.migration_id != plan.migration_id:
-        yield _blocker(
+        yield blocker(
             "journal",
             f"migration {other.migration_id} of this source is still open",
             "Finish it or undo it first; one source can be in one migration only",
         )
     if own and own.state not in (journal.OPEN, journal.RESUMED):
-        yield _blocker(
+        yield blocker(
             "journal",
             f"migration {plan.migration_id} has ended here already (state {own.state})",
             "Trigger the DAG anew, so that the run has an id of its own",
@@ -107,7 +103,7 @@ def _target_database(look: Look) -> Iterator[Finding]:
     with look.target.address.on(name).connect() as conn:
         occupancy = read_occupancy(conn)
     if occupancy is not None:
-        yield _blocker(
+        yield blocker(
             "target_database",
             f'database "{name}" exists on the target\'s server and is {occupancy}',
             "Choose another target_database, or rename that one",
@@ -117,7 +113,7 @@ def _target_database(look: Look) -> Iterator[Finding]:
         "SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (name,)
     ).fetchone()
     if not (row and row[0]):
-        yield _blocker(
+        yield blocker(
             "target_database",
             f'role "{look.target.address.user}" does not own the fresh database "{name}", so it may not rename it',
             "Use the owner's login in the target's connection, or choose another target_database",
@@ -136,13 +132,13 @@ def _fresh_target(look: Look) -> Iterator[Finding]:
 def _target_name(look: Look) -> Iterator[Finding]:
     name = look.plan.target_database
     if len(name.encode()) > NAME_BYTES:
-        yield _blocker(
+        yield blocker(
             "target_name",
             f'"{name}" is longer than {NAME_BYTES} bytes; Postgres would cut it',
             "Choose a shorter target_database",
         )
     if "?" in name:
-        yield _blocker(
+        yield blocker(
             "target_name",
             f'"{name}" holds a question mark, which no connection string of Airflow can name',
             "Choose another target_database",
@@ -156,7 +152,7 @@ def _own_names(look: Look) -> Iterator[Finding]:
         names.append((look.here, look.plan.working_database, "create_working_database"))
     for session, name, act in names:
         if database_exists(session, name) and journal.read_act(look.there, look.plan.migration_id, act) is None:
-            yield _blocker(
+            yield blocker(
                 "own_names",
                 f'database "{name}" exists and this migration did not create it',
                 "Rename or remove it by hand",
@@ -170,7 +166,7 @@ def _schemas(look: Look) -> Iterator[Finding]:
 def _source_privileges(look: Look) -> Iterator[Finding]:
     user = look.source.address.user
     if not look.servers[0].user_can_create_databases:
-        yield _blocker(
+        yield blocker(
             PRIVILEGES,
             f'role "{user}" may not create databases on the source\'s server',
             f"{privileges.alter_role(user)} CREATEDB",
@@ -181,20 +177,20 @@ def _source_privileges(look: Look) -> Iterator[Finding]:
     ).fetchone()
     owner, may_create = row if row else (False, False)
     if not owner:
-        yield _blocker(
+        yield blocker(
             PRIVILEGES,
             f'role "{user}" does not own the source\'s database, so it may neither clone nor fence it',
             "Use the owner's login in the source's connection",
         )
     elif not may_create:
-        yield _blocker(
+        yield blocker(
             PRIVILEGES,
             f'role "{user}" may not create schema airflow_migration in the source\'s database',
             "GRANT CREATE ON DATABASE to it",
         )
     row = look.there.execute("SELECT has_table_privilege('dag', 'SELECT, UPDATE')").fetchone()
     if not (row and row[0]):
-        yield _blocker(PRIVILEGES, f'role "{user}" may not update table dag of the source', "Use the owner's login")
+        yield blocker(PRIVILEGES, f'role "{user}" may not update table dag of the source', "Use the owner's login")
     if look.plan.needs_dump:
         yield from privileges.check_readable(look.there, look.plan, user)
 
@@ -203,7 +199,7 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
     source, target = look.source.address, look.target.address
     if look.plan.transfer == DUMP:
         if not look.servers[1].user_can_create_databases:
-            yield _blocker(
+            yield blocker(
                 PRIVILEGES,
                 f'role "{target.user}" may not create databases on the target\'s server',
                 f"{privileges.alter_role(target.user)} CREATEDB",
@@ -219,13 +215,13 @@ def _target_privileges(look: Look) -> Iterator[Finding]:
     ).fetchall()
     if owners:
         names = ", ".join(f'"{name}"' for (name,) in owners)
-        yield _blocker(
+        yield blocker(
             PRIVILEGES,
             f'tables of the source belong to {names}, of which role "{source.user}" is no member',
             f"GRANT those roles to {sql.Identifier(source.user).as_string()}, or use the tables' owner's login",
         )
     if not look.servers[1].user_can_create_databases:
-        yield _blocker(
+        yield blocker(
             PRIVILEGES,
             f'role "{target.user}" may not rename databases on the target\'s server',
             f"{privileges.alter_role(target.user)} CREATEDB",
@@ -257,7 +253,7 @@ def _foreign_sessions(look: Look) -> Iterator[Finding]:
 def _server_versions(look: Look) -> Iterator[Finding]:
     source, target = look.servers
     if target.major < source.major:
-        yield _blocker(
+        yield blocker(
             "server_versions",
             f"the target's PostgreSQL {target.major} is older than the source's {source.major}",
             "Use a server that is not older",
@@ -286,7 +282,7 @@ def _programs(look: Look) -> Iterator[Finding]:
         try:
             find_tool(name, version, look.bin_path)
         except InvalidInputError as err:
-            yield _blocker("client_programs", err.problem, err.remedy)
+            yield blocker("client_programs", err.problem, err.remedy)
 
 
 def _dump(look: Look) -> Iterator[Finding]:
@@ -303,11 +299,11 @@ def _control(look: Look) -> Iterator[Finding]:
         control.check(look.plan.target_database)
         settings = control.settings()
     except MigrationError as err:
-        yield _blocker("control", f"{err.where}: {err.problem}", err.remedy)
+        yield blocker("control", f"{err.where}: {err.problem}", err.remedy)
         return
     schemas = {settings[name] for name in SCHEMA_SETTINGS if settings.get(name, "").strip()}
     if schemas - {look.target.address.schema}:
-        yield _blocker(
+        yield blocker(
             "control",
             f"the target's own settings (sql_alchemy_schema) look for its tables in {', '.join(sorted(schemas))},"
             f" its connection in {look.target.address.schema}",

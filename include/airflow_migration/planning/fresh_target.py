@@ -11,7 +11,7 @@ from airflow_migration.metadata import releases
 from airflow_migration.metadata.checks import within_limits
 from airflow_migration.metadata.counts import count_rows
 from airflow_migration.metadata.encrypted_columns import present_columns
-from airflow_migration.metadata.findings import EXAMPLES, Finding
+from airflow_migration.metadata.findings import EXAMPLES, Finding, blocker
 from airflow_migration.metadata.fresh import read_occupancy
 from airflow_migration.metadata.releases import Release
 from airflow_migration.metadata.repairs.catalog import Tables, read_tables
@@ -47,7 +47,8 @@ def check_target(plan: Plan, there: Session, here: Session, target: Deployment) 
     yield from _choice(plan, there)
     name = plan.target_database
     if not database_exists(here, name):
-        yield _blocker(
+        yield blocker(
+            CHECK,
             f'the target has no database "{name}"; transfer data_only fills the one that the target has made',
             f"Let the target's platform make it, with the schema of Airflow {plan.target_release}; or use transfer"
             " clone or dump, which make it",
@@ -61,7 +62,8 @@ def check_target(plan: Plan, there: Session, here: Session, target: Deployment) 
         ours = bool(read_replaced(conn, plan.migration_id))
         occupancy = None if ours else read_occupancy(conn)
         if occupancy is not None:
-            yield _blocker(
+            yield blocker(
+                CHECK,
                 f'database "{name}" of the target is {occupancy} (schema "{target.address.schema}")',
                 "Name the fresh database and its metadata_schema in the target's connection: only a target without runs"
                 " of its own, whose schema its own Airflow has made, is filled",
@@ -74,17 +76,6 @@ def check_target(plan: Plan, there: Session, here: Session, target: Deployment) 
             return
         yield from _tables(plan, there, conn, target, ours=ours)
         yield from _keys(plan, conn, ours=ours)
-
-
-def _blocker(summary: str, remedy: str, *, check: str = CHECK, evidence: tuple[str, ...] = ()) -> Finding:
-    return Finding(
-        check=check,
-        severity="blocker",
-        summary=summary,
-        remedy=remedy,
-        count=len(evidence),
-        evidence=evidence[:EXAMPLES],
-    )
 
 
 def _choice(plan: Plan, there: Session) -> Iterator[Finding]:
@@ -109,9 +100,7 @@ def _choice(plan: Plan, there: Session) -> Iterator[Finding]:
             remedy=f'Add "{USERS}" to the param tables, or let their authors go',
         )
     if plan.history_cutoff is not None and RUNS not in choice.travel:
-        yield _blocker(
-            "history_days is given, and no runs travel", f"Leave it out, or add {RUNS} to tables", check=TABLES
-        )
+        yield blocker(TABLES, "history_days is given, and no runs travel", f"Leave it out, or add {RUNS} to tables")
 
 
 def _release(plan: Plan, conn: Session, target: Deployment) -> Iterator[Finding]:
@@ -124,7 +113,8 @@ def _release(plan: Plan, conn: Session, target: Deployment) -> Iterator[Finding]
         seen = f"its connection says {stated}"
     else:
         return
-    yield _blocker(
+    yield blocker(
+        CHECK,
         f"rows alone go between deployments of one release: the source's schema is {plan.source_head}"
         f" ({plan.source_release}), but of the target {seen}",
         f"Let the target's platform set up Airflow {plan.target_release}; or use transfer clone or dump, which upgrade",
@@ -135,10 +125,10 @@ def _tables(plan: Plan, there: Session, conn: Session, target: Deployment, *, ou
     before, after = read_tables(there), read_tables(conn)
     missing = tuple(_missing(plan, before, after))
     if missing:
-        yield _blocker(
+        yield blocker(
+            TABLES,
             "the target lacks what the source's rows need",
             "Leave these tables out of the param tables, or let the target make them",
-            check=TABLES,
             evidence=missing,
         )
         return
@@ -148,13 +138,13 @@ def _tables(plan: Plan, there: Session, conn: Session, target: Deployment, *, ou
     yield from within_limits(there, stricter_target.CHECK, lambda: stricter_target.check_rows(plan.choice, there, conn))
     if not ours:
         for child, (parent, rows) in find_pointing(conn, plan.choice.travel).items():
-            yield _blocker(
+            yield blocker(
+                TABLES,
                 tell_pointing(child, parent, rows),
                 f"Add {child} to the param tables, or empty it"
                 if rows is not None
                 else f"GRANT SELECT ON {child} TO {sql.Identifier(target.address.user).as_string()}, and USAGE on its"
                 " schema",
-                check=TABLES,
             )
         own = {table: count_rows(conn, table) for table in plan.choice.travel}
         kept = tuple(f"{table}: {rows:,}" for table, rows in own.items() if rows)
@@ -169,11 +159,11 @@ def _tables(plan: Plan, there: Session, conn: Session, target: Deployment, *, ou
     if VERSION_TABLE in before and "ab_user" in plan.choice.travel:
         heads = [fab_head(each) for each in (there, conn)]
         if heads[0] != heads[1]:
-            yield _blocker(
+            yield blocker(
+                TABLES,
                 f"users and roles are of another FAB: {VERSION_TABLE} is {heads[0]} at the source,"
                 f" {heads[1]} at the target",
                 f'Bring both to one release of the FAB provider, or leave "{USERS}" out of the param tables',
-                check=TABLES,
             )
 
 
@@ -194,9 +184,9 @@ def _keys(plan: Plan, conn: Session, *, ours: bool) -> Iterator[Finding]:
             continue
         rows = count_rows(conn, each.table, sql.SQL("t.{}").format(sql.Identifier(each.flag)))
         if rows:
-            yield _blocker(
+            yield blocker(
+                "fernet_key",
                 f"{rows} value(s) in {each.table}.{each.column} of the target are encrypted with its own key and stay,"
                 " but fernet is swap, after which nothing reads them",
                 f"Use fernet reencrypt, or add {each.table} to the param tables",
-                check="fernet_key",
             )

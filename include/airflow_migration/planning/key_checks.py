@@ -8,7 +8,7 @@ from airflow_migration.deployments.control import configured_fernet_keys
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError
 from airflow_migration.metadata.encryption import EncryptionSurvey, read_keys, survey
-from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.findings import Finding, blocker
 from airflow_migration.metadata.repairs.registry import QUARANTINE
 from airflow_migration.planning.keys import KEEP, REENCRYPT, SWAP, Keys
 from airflow_migration.postgres.address import Session
@@ -28,7 +28,7 @@ def check_keys(conn: Session, keys: Keys, asked: str, target: Deployment) -> Ite
     if keys.fernet != SWAP:
         problem = _target_problem(keys, target)
         if problem:
-            yield _blocker(TARGET_KEY, *problem)
+            yield blocker(TARGET_KEY, *problem)
             return
     if keys.fernet != asked:
         yield _info("the source has no fernet key to give, so the target keeps its own")
@@ -40,11 +40,11 @@ def check_keys(conn: Session, keys: Keys, asked: str, target: Deployment) -> Ite
             return
     readable = found.encrypted - found.unreadable
     if keys.fernet != SWAP and readable and not keys.target:
-        yield _blocker(
+        yield blocker(
             TARGET_KEY,
             f"the target's fernet key is not known, and fernet is {keys.fernet}",
             f"{GIVE_TARGET}, or use fernet swap",
-            readable,
+            count=readable,
         )
     elif keys.fernet == KEEP and readable:
         yield _kept(survey(conn, keys.target), readable)
@@ -87,7 +87,7 @@ def _unread_by_any(found: EncryptionSurvey, keys: Keys) -> Finding | None:
     if found.verdict in ("no key given", "wrong key"):
         said = "the fernet key is wrong" if keys.source else "no fernet key is given"
         summary = f"{found.encrypted} value(s) of the source are encrypted and {said}"
-        return _blocker("fernet_key", summary, GIVE_SOURCE, found.encrypted, _rows(found))
+        return blocker("fernet_key", summary, GIVE_SOURCE, count=found.encrypted, evidence=_rows(found))
     count = found.unreadable + flagged
     if not count:
         return None
@@ -108,13 +108,13 @@ def _kept(found: EncryptionSurvey, readable: int) -> Finding:
     """
     unread = readable - found.encrypted + found.unreadable
     if unread:
-        return _blocker(
+        return blocker(
             TARGET_KEY,
             f"fernet is keep, and the target's key does not read {unread} of {readable} encrypted"
             " value(s) of the source",
             "Use fernet reencrypt or swap, or append the source's keys to the target's",
-            unread,
-            _rows(found),
+            count=unread,
+            evidence=_rows(found),
         )
     return _ok(f"The target's key reads all {readable} encrypted value(s)")
 
@@ -126,10 +126,6 @@ def _rows(found: EncryptionSurvey) -> tuple[str, ...]:
         for name in (*column.unreadable_rows, *column.flagged_plain_text_rows)
     ]
     return tuple(rows[:EXAMPLES])
-
-
-def _blocker(check: str, summary: str, remedy: str, count: int = 0, evidence: tuple[str, ...] = ()) -> Finding:
-    return Finding(check=check, severity="blocker", summary=summary, count=count, evidence=evidence, remedy=remedy)
 
 
 def _ok(summary: str) -> Finding:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow_migration.deployments.deployment import Deployment
 from airflow_migration.exceptions import InvalidInputError, PreflightError
-from airflow_migration.metadata.findings import Finding
+from airflow_migration.metadata.findings import Finding, blocker
 from airflow_migration.planning.plan import Plan, scratch_names
 from airflow_migration.planning.preflight import ControlRun, draw_plan, refuse_blockers
 from airflow_migration.planning.privileges import PRIVILEGES, alter_role, check_readable
@@ -99,19 +99,23 @@ def _check_scratch(plan: Plan, there: Session, here: Session, bin_path: str | No
     """:param here: session in the scratch server's maintenance database"""
     source, server = describe_server(there), describe_server(here)
     if not server.user_can_create_databases:
-        yield _blocker("the scratch server's login may not create databases", f"{alter_role(here.info.user)} CREATEDB")
+        yield blocker(
+            SCRATCH, "the scratch server's login may not create databases", f"{alter_role(here.info.user)} CREATEDB"
+        )
     if server.major < source.major:
-        yield _blocker(
+        yield blocker(
+            SCRATCH,
             f"the scratch server's PostgreSQL {server.major} is older than the source's {source.major}",
             "Name a server that is not older in scratch_conn_id",
         )
     for finding in check_version(server, plan.target_release):
         if finding.severity == "blocker":
-            yield _blocker(finding.summary.replace("the target's", "the scratch"), finding.remedy)
+            yield blocker(SCRATCH, finding.summary.replace("the target's", "the scratch"), finding.remedy)
     yield from _programs(source, server, bin_path)
     portable = compare(there, read_abilities(here))
     if portable.in_the_way:
-        yield _blocker(
+        yield blocker(
+            SCRATCH,
             f"the scratch server cannot have what is needed by: {', '.join(portable.in_the_way)}",
             "Make that possible there, or name another server in scratch_conn_id",
         )
@@ -122,8 +126,4 @@ def _programs(source: ServerDescription, scratch: ServerDescription, bin_path: s
         try:
             find_tool(name, max(source.version, scratch.version), bin_path)
         except InvalidInputError as err:
-            yield _blocker(err.problem, err.remedy)
-
-
-def _blocker(summary: str, remedy: str) -> Finding:
-    return Finding(check=SCRATCH, severity="blocker", summary=summary, remedy=remedy)
+            yield blocker(SCRATCH, err.problem, err.remedy)

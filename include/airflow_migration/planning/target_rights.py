@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from psycopg import sql
 
-from airflow_migration.metadata.findings import EXAMPLES, Finding
+from airflow_migration.metadata.findings import Finding, blocker
 from airflow_migration.metadata.repairs.ledger import SCHEMA
 from airflow_migration.planning.privileges import PRIVILEGES
 from airflow_migration.postgres.address import Session
@@ -42,14 +42,16 @@ def check_kept_schema(conn: Session, user: str) -> Iterator[Finding]:
     ).fetchone()
     if owners:
         named = ", ".join(f'"{owner}"' for owner in owners)
-        yield _blocker(
+        yield blocker(
+            PRIVILEGES,
             f"schema {SCHEMA} of the target's database, in which its rows are to be kept, belongs to {named}, of which"
             f' role "{user}" is no member',
             f"If an earlier migration that is over left it there: DROP SCHEMA {SCHEMA} CASCADE, as its owner",
         )
     elif not (row and row[0]):
         database = sql.Identifier(conn.info.dbname).as_string()
-        yield _blocker(
+        yield blocker(
+            PRIVILEGES,
             f'role "{user}" may not create schema {SCHEMA} in the target\'s database, where its rows are kept',
             f"GRANT CREATE ON DATABASE {database} TO {sql.Identifier(user).as_string()}",
         )
@@ -59,27 +61,18 @@ def check_tables(conn: Session, user: str, tables: Collection[str]) -> Iterator[
     """Whether this role may fill these tables, and count the others when all is verified."""
     foreign = tuple(str(name) for (name,) in conn.execute(_NOT_OWNED, (list(tables),)))
     if foreign:
-        yield _blocker(
+        yield blocker(
+            PRIVILEGES,
             f'role "{user}" does not own all tables of the target that are to be filled',
             "Use the owner's login in the target's connection",
             evidence=foreign,
         )
     hidden = tuple(str(name) for (name,) in conn.execute(_UNREADABLE))
     if hidden and not foreign:
-        yield _blocker(
+        yield blocker(
+            PRIVILEGES,
             f'role "{user}" may not read {len(hidden)} table(s) of the target, whose rows are counted',
             f"GRANT SELECT ON {', '.join(hidden)} TO {sql.Identifier(user).as_string()}, or use the login of the"
             " tables' owner",
             evidence=hidden,
         )
-
-
-def _blocker(summary: str, remedy: str, *, evidence: tuple[str, ...] = ()) -> Finding:
-    return Finding(
-        check=PRIVILEGES,
-        severity="blocker",
-        summary=summary,
-        remedy=remedy,
-        count=len(evidence),
-        evidence=evidence[:EXAMPLES],
-    )
