@@ -124,15 +124,14 @@ def _fill(migration: Migration, conn: Session, parts: tuple[DumpFile, ...], list
         return True
     listener(f"{amount(size, 'bytes')} are loaded {'in one transaction' if at_once else 'table by table'}")
     tell = _teller(sum(part.bytes for part in parts if part.table in waiting), listener)
-    for table in waiting:
+    for tables in [waiting] if at_once else [[table] for table in waiting]:
         if late := take_late_rows(conn, migration.id):
             listener(f"{late} row(s) that were written to emptied tables of the target meanwhile are kept as well")
-        _load(migration, conn, table, [part for part in parts if part.table == table], tell)
-        for sentence in fix_sequences(conn, (table,)):
+        for table in tables:
+            _load(migration, conn, table, [part for part in parts if part.table == table], tell)
+        for sentence in fix_sequences(conn, tables):
             listener(sentence)
-        if not at_once:
-            conn.commit()
-    conn.commit()
+        conn.commit()
     return False
 
 
