@@ -183,6 +183,17 @@ def pictures(request: pytest.FixtureRequest) -> Path | None:
     return REPOSITORY / "docs" / "images" if request.config.getoption("--screenshots") else None
 
 
+@pytest.fixture
+def reports_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where reports go in this test."""
+    from airflow_migration.settings import settings  # imports Airflow, which most tests do without
+
+    monkeypatch.setenv("AIRFLOW__AIRFLOW_MIGRATION__REPORTS_PATH", str(tmp_path))
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def fernet_key() -> Secret:
     """The key with which the databases in tests/databases are encrypted."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import psycopg
 from airflow.providers.common.compat.sdk import (
+    XCOM_RETURN_KEY,
     AirflowException,
     AirflowFailException,
     AirflowTaskTimeout,
@@ -57,15 +58,18 @@ def states_of(context: Context, task_ids: Sequence[str]) -> dict[str, Any]:
     return dict(found.get(run.run_id, {}))
 
 
-def fail_with_the_run(context: Context, completion_task_id: str) -> None:
+def fail_with_the_run(context: Context, completion_task_id: str, result: Mapping[str, Any] | None = None) -> None:
     """Fail the task, whose failure fails the run, where somebody has set the run to failed.
 
     Airflow then skips what has not begun and lets the teardowns run; with nothing but these at its end the run would
     become a success (`set_dag_run_state_to_failed` in airflow/api/common/mark_tasks.py, seen on 3.3.2).
 
     :param completion_task_id: a task that is skipped by nothing else
+    :param result: what the task has done all the same; its XCom
     """
     if states_of(context, [completion_task_id]).get(completion_task_id) == TaskInstanceState.SKIPPED:
+        if result is not None:
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=result)
         raise AirflowFailException("Somebody has set the run to failed before its end")
 
 

@@ -91,8 +91,7 @@ class ReportOperator(MigrationOperator):
             "verified": report["verified"],
             "downtime": report["downtime"],
         }
-        ti.xcom_push(key="return_value", value=told)
-        fail_with_the_run(context, self.completion_task_id)
+        fail_with_the_run(context, self.completion_task_id, told)
         return told
 
     def _look_back(self, report: dict[str, Any]) -> None:

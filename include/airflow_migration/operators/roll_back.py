@@ -171,6 +171,5 @@ class ReportRollBackOperator(RollBackOperator):
         # What every report's XCom has; nothing is compared here, and the cut-over is over.
         common = {"path": str(path), "page": str(path.with_name(PAGE)), "verified": None, "downtime": None}
         told = common | {name: report[name] for name in ("status", "lost_runs", "dropped", "kept")}
-        ti.xcom_push(key="return_value", value=told)
-        fail_with_the_run(context, self.completion_task_id)
+        fail_with_the_run(context, self.completion_task_id, told)
         return told

@@ -42,6 +42,9 @@ function detailOf(text) {
   }
 }
 
+/** Tells a run from all others. */
+export const keyOf = ({ dag_id, dag_run_id }) => `${dag_id} ${dag_run_id}`;
+
 const part = encodeURIComponent;
 const runPath = ({ dag_id, dag_run_id }) => `dags/${part(dag_id)}/dagRuns/${part(dag_run_id)}`;
 

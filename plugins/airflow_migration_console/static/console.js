@@ -1,7 +1,7 @@
 // The page: what runs now or ran last, and all that ran before. As the tab of a run, that run alone.
 
 import {
-  DAGS, MIGRATE, REHEARSE, optional, pages, readDag, readQuestions, readRun, readTaskInstances, readTasks, readXCom,
+  DAGS, MIGRATE, REHEARSE, keyOf, optional, pages, readDag, readQuestions, readRun, readTaskInstances, readTasks, readXCom,
   readXComs,
 } from "./airflow.js";
 import { followTheme, h, link, say } from "./dom.js";
@@ -30,7 +30,6 @@ let timer = null;
 let pause = EVERY;
 let busy = false;
 
-const keyOf = ({ dag_id, dag_run_id }) => `${dag_id} ${dag_run_id}`;
 const isActive = (run) => !isOver(run);
 
 async function look({ everything = false } = {}) {

@@ -1,6 +1,6 @@
 // All runs, newest first, with what each rehearsal said; read a page at a time, two calls for each.
 
-import { PAGE, REHEARSE, optional, pages, readRehearsals, readRuns } from "./airflow.js";
+import { PAGE, REHEARSE, keyOf, optional, pages, readRehearsals, readRuns } from "./airflow.js";
 import { amount, duration, h, link, moment, secondsBetween } from "./dom.js";
 import { KINDS, isOver } from "./run.js";
 import { trend } from "./trend.js";
@@ -53,8 +53,6 @@ export function createHistory() {
   }
   return { element, load };
 }
-
-const keyOf = ({ dag_id, dag_run_id }) => `${dag_id} ${dag_run_id}`;
 
 const pointOf = ({ at, downtime_seconds, downtime_low, downtime_high, findings }) => ({
   at, downtime: downtime_seconds, low: downtime_low, high: downtime_high, findings,

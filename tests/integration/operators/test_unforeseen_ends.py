@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_migration.operators.base import MigrationOperator
 from airflow_migration.operators.report import ReportOperator
-from airflow_migration.settings import settings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -33,12 +32,7 @@ class Step(MigrationOperator):
         return self.carry_out(context, self.call)
 
 
-@pytest.fixture(autouse=True)
-def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("AIRFLOW__AIRFLOW_MIGRATION__REPORTS_PATH", str(tmp_path))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("reports_path")
 
 
 def report() -> ReportOperator:

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_migration.planning.report import PAUSE, UNPAUSE
 from airflow_migration.planning.report_page.figures import duration, moment
 from airflow_migration.planning.report_page.markup import NOTHING, Html, joined, more, section, table, tag
+from airflow_migration.planning.report_page.verdict import failed_steps
 
 ROW, TRACK_AT, THICK = 36, 20, 9
 LONG_WAIT = 5.0
@@ -57,8 +58,8 @@ def timeline(report: Mapping[str, Any]) -> Html:
     """The section of the steps."""
     steps = report["steps"]
     ran = [_bar(step) for step in steps if step.get("started")]
-    failed = [step["task_id"] for step in steps if step.get("error")]
-    idle = [step["task_id"] for step in steps if not step.get("started") and not step.get("error")]
+    failed = failed_steps(report)
+    idle = [step["task_id"] for step in steps if not step.get("started") and step["task_id"] not in failed]
     word = "Not needed" if report["status"] == "success" else "Did not run, or was not needed"
     rows = [(bar.name, moment(bar.start.isoformat()), duration(bar.seconds)) for bar in ran]
     return section(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_migration.planning.report import MIGRATION, REHEARSAL, ROLL_BACK, VERIFY
@@ -50,9 +50,9 @@ def header(report: Report) -> Html:
 def verdict(report: Report) -> tuple[str, str]:
     """``good``, ``warn`` or ``bad``, and why in a sentence."""
     kind = kind_of(report)
+    failed = failed_steps(report)
     if report["status"] == "success":
-        return _success(report, kind)
-    failed = [step["task_id"] for step in report["steps"] if step.get("error")]
+        return _success(report, kind, failed)
     if kind == ROLL_BACK:
         return "bad", f"Not taken back yet: it stopped at {failed[0]}" if failed else "Not taken back yet"
     verification = report.get("verification")
@@ -65,12 +65,16 @@ def verdict(report: Report) -> tuple[str, str]:
     return "bad", f"The {what} stopped at {failed[0]}" if failed else f"The {what} did not come to its end"
 
 
-def _success(report: Report, kind: str) -> tuple[str, str]:
+def failed_steps(report: Report) -> list[str]:
+    """Tasks that have left an error, in the order of the steps."""
+    return [step["task_id"] for step in report["steps"] if step.get("error")]
+
+
+def _success(report: Report, kind: str, failed: Sequence[str]) -> tuple[str, str]:
     if kind == ROLL_BACK:
         return "good", "Taken back: the source is in charge again"
     if kind == MIGRATION:
         return "good", "Migrated, and every row is accounted for"
-    failed = [step["task_id"] for step in report["steps"] if step.get("error")]
     if failed:
         return "warn", f"The copy was migrated and verified, but {' and '.join(failed)} failed"
     blockers = count_of(report, "blocker")
@@ -89,8 +93,7 @@ def troubles(report: Report) -> Iterator[tuple[str, str, str]]:
         error = step.get("error")
         if error:
             yield step["task_id"], problem_in_place(step["task_id"], error), error["remedy"]
-    told = any(step.get("error") for step in report["steps"] if step["task_id"] == VERIFY)
-    if not told:
+    if VERIFY not in failed_steps(report):
         for problem in (report.get("verification") or {}).get("problems", ()):
             yield VERIFY, problem, ""
 
