@@ -19,7 +19,6 @@ from airflow_migration.secret import Secret
 
 Corpus = Callable[[str], DatabaseAddress]
 PlanFor = Callable[..., Plan]
-TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def finding(plan: Plan, check: str) -> Finding | None:
@@ -52,19 +51,21 @@ def plan_from(
 
 def test_dags_that_catch_up_are_counted(corpus: Corpus, plan_from: Callable[..., Plan]) -> None:
     source = corpus("2.10.5")
-    last = (TODAY - timedelta(days=10)).isoformat()
+    # Now, and not when the tests began: it may be tomorrow.
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = (today - timedelta(days=10)).isoformat()
     change(
         source,
         "UPDATE dag SET is_paused = false WHERE dag_id = 'etl_daily'",
         "UPDATE serialized_dag SET data = jsonb_set(data::jsonb, '{dag,catchup}', 'true')::json",
         f"UPDATE dag_run SET execution_date = '{last}', data_interval_start = '{last}',"
-        f" data_interval_end = '{(TODAY - timedelta(days=9)).isoformat()}' WHERE id = (SELECT max(id) FROM dag_run"
+        f" data_interval_end = '{(today - timedelta(days=9)).isoformat()}' WHERE id = (SELECT max(id) FROM dag_run"
         " WHERE dag_id = 'etl_daily')",
     )
     found = finding(plan_from(source), "catch_up")
     assert found
     assert (found.severity, found.count) == ("warning", 9)
-    assert found.evidence == (f"etl_daily: 9 from {(TODAY - timedelta(days=9)).isoformat()}",)
+    assert found.evidence == (f"etl_daily: 9 from {(today - timedelta(days=9)).isoformat()}",)
     nothing = finding(plan_from(source, unpause="none"), "catch_up")
     assert nothing
     assert nothing.severity == "ok"
